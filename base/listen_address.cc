@@ -1,0 +1,3 @@
+#include "base/listen_address.h"
+
+namespace blobcache::base {}

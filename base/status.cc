@@ -1,0 +1,20 @@
+#include "base/status.h"
+
+#include <fmt/format.h>
+
+namespace blobcache::base {
+
+absl::Status errno_error(int error, std::string_view what) {
+  return absl::ErrnoToStatus(error, absl::string_view(what.data(), what.size()));
+}
+
+absl::Status annotate(const absl::Status& status, std::string_view what) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), fmt::format("{}: {}", what, message(status)));
+}
+
+absl::Status error(absl::StatusCode code, std::string_view message) {
+  return absl::Status(code, absl::string_view(message.data(), message.size()));
+}
+
+}  // namespace blobcache::base

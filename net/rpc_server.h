@@ -1,0 +1,59 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/door_stats.h"
+#include "base/listen_address.h"
+#include "store/tree/namespace.h"
+
+namespace grpc {
+class Service;
+}  // namespace grpc
+
+namespace blobcache::net {
+
+struct RpcServerOptions {
+  std::vector<base::ListenAddress> listen;
+  uint64_t stream_window_bytes = uint64_t{4} << 20;
+  uint64_t connection_window_bytes = uint64_t{32} << 20;
+  uint32_t max_streams = 1024;
+  std::string tls_certificate;  ///< PEM files; certificate and key go together
+  std::string tls_key;
+  std::string tls_client_ca;    ///< when set, clients must show a certificate that it signed
+  std::string token_file;       ///< when set, TCP callers must send "authorization: Bearer <its content>"
+  std::optional<gid_t> admin_group;  ///< may call Admin over the unix socket, beside root and our own user
+};
+
+/// The gRPC door: the Data service, and services that others own (Admin), on unix sockets and TCP.
+///
+/// Who may call: on a unix socket the peer is known by SO_PEERCRED; root and the daemon's own user may do
+/// all, members of admin_group may do all, others who may open the socket may call Data. On TCP a right
+/// token or a client certificate may do all; without either configured (loopback) everything is allowed
+/// to local users, as the socket is only reachable from this machine.
+///
+/// Thread-safe.
+class RpcServer {
+ public:
+  /// Listens on every address or on none. `services` (not owned) are hosted beside Data; they and `names`
+  /// must outlive the server.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<RpcServer>> start(
+      const RpcServerOptions& options, tree::Namespace& names, const std::vector<grpc::Service*>& services);
+
+  virtual ~RpcServer() = default;  ///< stop()
+
+  /// Stops listening, gives calls under way `kGrace` (2 s) to finish, cancels the rest. Idempotent.
+  virtual void stop() = 0;
+
+  [[nodiscard]] virtual std::vector<base::ListenAddress> addresses() const = 0;
+  [[nodiscard]] virtual base::DoorStats stats() const = 0;
+};
+
+}  // namespace blobcache::net

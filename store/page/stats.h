@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+
+namespace blobcache::page {
+
+/// A snapshot of the page store's counters and gauges. Counters only grow while the daemon lives. Bytes,
+/// except where the name says otherwise. Value type.
+struct Stats {
+  // What readers asked for, by the tier that had it (whole pages, counted once a read).
+  uint64_t memory_hit_pages = 0;
+  uint64_t disk_hit_pages = 0;
+  uint64_t remote_hit_pages = 0;
+  uint64_t zero_pages = 0;  ///< known zero from the page map: no tier was read
+  uint64_t shared_flight_pages = 0;  ///< found another reader's fetch under way and waited for it
+  uint64_t reads = 0;
+  uint64_t read_errors = 0;
+
+  // What was moved to answer them.
+  uint64_t disk_read_bytes = 0;
+  uint64_t disk_written_bytes = 0;
+  uint64_t remote_fetched_bytes = 0;
+  uint64_t checksum_errors = 0;  ///< pages from disk whose checksum did not match; dropped
+  uint64_t map_errors = 0;       ///< map blocks whose checksum did not match
+  uint64_t syncs = 0;            ///< fsync, fdatasync and syncfs calls of the disk tier
+
+  // The memory tier.
+  uint64_t memory_budget_bytes = 0;
+  uint64_t memory_resident_bytes = 0;
+  uint64_t memory_pinned_frames = 0;
+  uint64_t memory_evicted_extents = 0;
+
+  // The disk tier.
+  uint64_t disk_budget_bytes = 0;
+  uint64_t disk_used_bytes = 0;
+  uint64_t disk_kept_bytes = 0;
+  uint64_t disk_evicted_bytes = 0;
+  uint64_t disk_free_bytes = 0;     ///< of the file system
+  uint64_t disk_reserve_bytes = 0;  ///< of the file system, never used
+
+  uint64_t open_objects = 0;
+  uint64_t flights = 0;  ///< fetches under way
+};
+
+}  // namespace blobcache::page

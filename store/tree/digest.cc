@@ -1,0 +1,3 @@
+#include "store/tree/digest.h"
+
+namespace blobcache::tree {}
