@@ -18,17 +18,15 @@ if ((status == 124 || status == 137)); then
 fi
 
 left=()
-# Ours is every process that was started with our folder as TMPDIR.
-for environment in /proc/[0-9]*/environ; do
-  pid=${environment#/proc/}
-  pid=${pid%/environ}
-  ((pid != $$)) || continue
-  if tr '\0' '\n' <"$environment" 2>/dev/null | grep -qxF "TMPDIR=$TMPDIR"; then
-    name=$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)
-    [[ -n $name ]] || continue
-    left+=("process $pid: $name")
-    kill -9 "$pid" 2>/dev/null
-  fi
+# Ours is every process that was started with our folder as TMPDIR. Read in full first: grep finds itself.
+ours=$(grep -lszxF -- "TMPDIR=$TMPDIR" /proc/[0-9]*/environ)
+for environment in $ours; do
+  pid=${environment//[^0-9]/}
+  if ((pid == $$)) || [[ ! -r /proc/$pid/cmdline ]]; then continue; fi
+  name=$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline")
+  [[ -n $name ]] || continue
+  left+=("process $pid: $name")
+  kill -9 "$pid" 2>/dev/null
 done
 while read -r point; do
   left+=("mount: $point")
