@@ -1,0 +1,112 @@
+# The short commands; CMake does the building. `make help` lists them.
+
+BUILD   ?= build
+JOBS    ?= $(shell nproc)
+PREFIX  ?= /usr/local
+DESTDIR ?=
+ARGS    ?=
+
+export JOBS
+
+.DEFAULT_GOAL := build
+.PHONY: build demo run check lint format asan tsan bench man install uninstall clean deps help
+
+# configure(folder, options): once; CMake itself sees later changes. A first try that failed starts afresh, since
+# the generator may be another one after `make deps`.
+define configure
+@command -v cmake >/dev/null || { echo "cmake is missing: run  make deps" >&2; exit 1; }
+@test -e $(1)/build.ninja -o -e $(1)/Makefile || cmake --fresh -S . -B $(1) \
+  $$(command -v ninja >/dev/null && echo -GNinja) $(2)
+endef
+
+# build: compiles both programs, build/bin/blobcached and build/bin/blobcachectl
+build:
+	$(call configure,$(BUILD))
+	@cmake --build $(BUILD) -j $(JOBS)
+
+# demo: installs what is missing, builds, and shows both doors on real files; leaves nothing behind
+demo:
+	@tools/deps build demo
+	@$(MAKE) --no-print-directory build
+	@tools/demo $(BUILD)/bin
+
+# run: a daemon on build/run, with its sockets there, until Ctrl-C
+run: build
+	@tools/run $(BUILD)/bin $(BUILD)/run
+
+# check: installs what is missing, builds, runs the unit and system tests
+check:
+	@tools/deps build demo test
+	@$(MAKE) --no-print-directory build
+	@tools/check $(BUILD) 'unit|system'
+
+# lint: format, clang-tidy and thread-safety with clang 19, includes, headers, scripts, man pages.
+#       LINT_SINCE=main looks with clang-tidy only at what changed since then
+lint:
+	@tools/deps build demo lint
+	$(call configure,$(BUILD)-clang,-DCMAKE_C_COMPILER=clang-19 -DCMAKE_CXX_COMPILER=clang++-19)
+	@tools/check $(BUILD)-clang lint
+
+# format: formats all C++ sources in place
+format:
+	@tools/deps lint
+	@git ls-files '*.cc' '*.h' | xargs clang-format-19 -i
+
+# asan, tsan: build with sanitizers (build-asan, build-tsan) and run the unit tests
+asan:
+	@tools/deps build
+	$(call configure,$(BUILD)-asan,-DBLOBCACHE_SANITIZE=address,undefined)
+	@cmake --build $(BUILD)-asan -j $(JOBS)
+	@tools/check $(BUILD)-asan unit
+tsan:
+	@tools/deps build
+	$(call configure,$(BUILD)-tsan,-DBLOBCACHE_SANITIZE=thread)
+	@cmake --build $(BUILD)-tsan -j $(JOBS)
+	@tools/check $(BUILD)-tsan unit
+
+# bench: builds and runs every benchmark; bench-NAME only bench/NAME*, with ARGS="..." passed on
+bench:
+	@tools/deps build demo test bench
+	$(call configure,$(BUILD)-bench,-DBLOBCACHE_BENCH=ON -DBUILD_TESTING=OFF)
+	@cmake --build $(BUILD)-bench -j $(JOBS)
+	@tools/bench $(BUILD)-bench/bin '' $(ARGS)
+bench-%:
+	@tools/deps build demo test bench
+	$(call configure,$(BUILD)-bench,-DBLOBCACHE_BENCH=ON -DBUILD_TESTING=OFF)
+	@cmake --build $(BUILD)-bench -j $(JOBS)
+	@tools/bench $(BUILD)-bench/bin '$*' $(ARGS)
+
+# man: checks the man pages and renders them as text and HTML into build/man
+man:
+	@command -v mandoc >/dev/null || tools/deps lint
+	@mkdir -p $(BUILD)/man
+	@for page in man/*.[1-9]; do \
+	  mandoc -T lint -W warning $$page || exit 1; \
+	  mandoc -T utf8 $$page | sed "s/.\x08//g" >$(BUILD)/man/$$(basename $$page).txt; \
+	  mandoc -T html -O style=mandoc.css $$page >$(BUILD)/man/$$(basename $$page).html; \
+	done
+	@ls $(BUILD)/man/*
+
+# install, uninstall: programs and man pages under $(DESTDIR)$(PREFIX)
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
+	  $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 755 $(BUILD)/bin/blobcached $(BUILD)/bin/blobcachectl $(DESTDIR)$(PREFIX)/bin
+	@for page in man/*.[1-9]; do \
+	  install -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} || exit 1; \
+	done
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/blobcached $(DESTDIR)$(PREFIX)/bin/blobcachectl
+	@for page in man/*.[1-9]; do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page#man/}; done
+
+# clean: removes everything that was built
+clean:
+	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-asan $(BUILD)-tsan $(BUILD)-bench
+
+# deps: installs the Debian packages for building, testing and linting (as root or with sudo)
+deps:
+	@tools/deps
+
+# help: this list
+help:
+	@sed -n 's/^# \([a-z, ]*\): /\1\t/p; s/^#       \(.*\)/\t\1/p' Makefile | expand -t 20
