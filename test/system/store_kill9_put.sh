@@ -1,0 +1,75 @@
+#!/bin/bash
+# kill -9 in the middle of a put leaves nothing half-visible and no file, and what was put before is intact.
+# limit: 300 seconds
+. "$(dirname "$0")/lib.sh"
+need jq
+
+make_random "$TEST_DIR/before" 9M
+make_random "$TEST_DIR/victim" 40M
+victim=$(sha256_of "$TEST_DIR/victim")
+
+# feed BYTES: the first so many bytes of the victim, then nothing more until the pipe is cut.
+feed() {
+  head -c "$1" "$TEST_DIR/victim"
+  sleep 60
+}
+# put_part BYTES: a put that stays unfinished. Writes its status to $TEST_DIR/put.status at the end.
+put_part() {
+  local status=0
+  feed "$1" | ctl put - --name demo/victim >"$TEST_DIR/put.out" 2>&1 || status=$?
+  echo "$status" >"$TEST_DIR/put.status"
+}
+received() { (($(ctl --json status | jq .grpc.bytes_in) >= $1)); }
+no_temporary_files() { [[ -z $(find "$STORE/tmp" -type f 2>/dev/null) ]]; }
+
+# The store holds one kept blob, and its objects/ folder nothing beside it.
+files_of_objects() { find "$STORE/objects" -type f | wc -l; }
+objects_are() { [[ $(files_of_objects) == "$1" ]]; }
+
+start_daemon
+ctl put "$TEST_DIR/before" --name demo/before >/dev/null
+objects=$(files_of_objects)
+
+check_nothing_left() {
+  expect_fail 1 'demo/victim' ctl get files/demo/victim
+  expect_fail 1 'blobcachectl: ' ctl stat "sha256:$victim"
+  ctl get files/demo/before | cmp - "$TEST_DIR/before" || fail "what was put before, $1"
+  wait_until 30 no_temporary_files || fail "left in tmp/, $1: $(find "$STORE/tmp" -type f)"
+  wait_until 30 objects_are "$objects" || fail "left in objects/, $1: $(find "$STORE/objects" -type f)"
+  expect_equal 1 "$(status_of .blobs)" "blobs, $1"
+}
+
+for point in 0 1 300000 5000000 33333333; do
+  rm -f "$TEST_DIR/put.status"
+  base=$(status_of .grpc.bytes_in)
+  in_background put_part "$point"
+  # The flow window is 4 MiB: all but the last of what was fed is surely there.
+  wanted=$((point > 8388608 ? point - 8388608 : point / 2))
+  wait_until 60 received $((base + wanted)) || fail "the put of $point bytes did not arrive"
+  kill_daemon
+  kill "$BACKGROUND_PID" 2>/dev/null || true
+  start_daemon
+  check_nothing_left "killed after $point bytes"
+done
+
+# Killed at a moment of chance around the commit: the whole blob or nothing, and the whole if put said so.
+for _ in 1 2 3 4 5 6; do
+  ctl put "$TEST_DIR/victim" --name demo/victim >"$TEST_DIR/put.out" 2>/dev/null &
+  put=$!
+  sleep "0.$((RANDOM % 5))$((RANDOM % 10))"
+  kill_daemon
+  answered=no
+  if wait "$put"; then answered=yes; fi
+  start_daemon
+  if ctl get files/demo/victim -o "$TEST_DIR/back" 2>/dev/null; then
+    expect_same "$TEST_DIR/victim" "$TEST_DIR/back" "the victim after a kill"
+    ctl rm files/demo/victim
+    ctl rm "blobs/$victim"
+  elif [[ $answered == yes ]]; then
+    fail "a put was answered, and is gone after a kill"
+  elif ctl stat "sha256:$victim" >/dev/null 2>&1; then
+    fail "a put with a name left the blob without it"
+  fi
+  check_nothing_left "killed at a moment of chance"
+done
+stop_daemon
