@@ -16,28 +16,39 @@ namespace blobcache::fusefs {
 struct MountOptions {
   std::filesystem::path mountpoint;  ///< an absolute path of a directory
   bool allow_other = false;
-  absl::Duration entry_timeout = absl::Seconds(5);     ///< names and attributes
+  absl::Duration entry_timeout =
+      absl::Seconds(5);  ///< names and attributes; names under blobs/: longer
   absl::Duration negative_timeout = absl::Seconds(2);  ///< names that do not exist
-  uint32_t max_background = 512;
-  uint64_t max_request_bytes = uint64_t{1} << 20;
+  uint32_t max_background = 512;                   ///< requests on their way at once; 1 to 65535
+  uint64_t max_request_bytes = uint64_t{1} << 20;  ///< 4 KiB to Object::kMaxRead, whole pages
 };
 
-/// One FUSE mount of the whole tree, read-only. Requests run on libfuse's worker threads; a miss is answered
-/// from the store's thread when its pages have come, so no worker waits for one.
+/// One FUSE mount of the whole tree, read-only. Requests run on libfuse's worker threads; a miss is
+/// answered from the store's thread when its pages have come, so no worker waits for one. What a
+/// process sees is told in docs/semantics.md.
 ///
-/// Thread-safe.
+/// A daemon that dies leaves its mount behind, dead ("Transport endpoint is not connected"); the
+/// next start at the same mountpoint takes it away.
+///
+/// Thread-safe, but destroyed on a thread of its user. No signal handlers are installed, and the
+/// mount's threads take no signals.
 class Mount {
  public:
-  /// Mounts and serves. NOT_FOUND or FAILED_PRECONDITION for a mountpoint that is missing, no directory, not
-  /// empty or mounted already; UNAVAILABLE when there is no /dev/fuse; each with one clear sentence.
-  /// `on_end` is called once, on a thread of the mount, when the mount ends by itself (someone ran umount).
-  /// `names` must outlive the mount.
+  /// Mounts and serves. NOT_FOUND or FAILED_PRECONDITION for a mountpoint that is missing, no
+  /// directory, not empty or mounted already; UNAVAILABLE when there is no /dev/fuse,
+  /// PERMISSION_DENIED when mounting is not allowed, INVALID_ARGUMENT for a relative path or
+  /// options out of range; each with one clear sentence. A failed start leaves nothing mounted.
+  /// `on_end` is called once, on a thread of the mount, when the mount ends by itself (someone ran
+  /// umount). It must not destroy the mount; unmount() from it does nothing, as there is nothing
+  /// left to unmount. `names` must outlive the mount.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<Mount>> start(const MountOptions& options,
                                                                     tree::Namespace& names,
                                                                     std::function<void()> on_end);
   virtual ~Mount() = default;  ///< unmount()
 
-  /// Unmounts (lazily when files are open), answers what is under way, ends the threads. Idempotent.
+  /// Unmounts (lazily when files are open), answers what is under way (reads that wait for pages,
+  /// with ECONNABORTED), ends the threads and lets go of every object. Idempotent; does not wait
+  /// for readers.
   virtual void unmount() = 0;
 
   [[nodiscard]] virtual const std::filesystem::path& mountpoint() const = 0;

@@ -1,0 +1,213 @@
+#include "fusefs/impl/mountpoint.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spawn.h>
+#include <spdlog/spdlog.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <system_error>
+
+#include "base/status.h"
+#include "base/unique_fd.h"
+
+namespace blobcache::fusefs {
+namespace fs = std::filesystem;
+namespace {
+
+absl::Status refused(absl::StatusCode code, const fs::path& mountpoint, std::string_view why) {
+  return base::error(code, fmt::format("mountpoint {}: {}", mountpoint.string(), why));
+}
+
+/// Undoes "\040" and the like, by which the kernel keeps blanks, tabs, newlines and backslashes out
+/// of the way.
+std::string unescape(std::string_view text) {
+  const auto octal = [](char c) { return c >= '0' && c <= '7'; };
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 3 < text.size() && octal(text[i + 1]) && octal(text[i + 2]) &&
+        octal(text[i + 3])) {
+      out.push_back(static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 +
+                                      text[i + 3] - '0'));
+      i += 3;
+    } else {
+      out.push_back(text[i]);
+    }
+  }
+  return out;
+}
+
+/// The path without symbolic links, and whether what is there is a file system whose server died.
+struct Located {
+  fs::path path;
+  bool dead = false;
+};
+
+absl::StatusOr<Located> locate(const fs::path& mountpoint) {
+  fs::path path = mountpoint.lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();  // a trailing slash
+  std::error_code error;
+  const fs::path canonical = fs::canonical(path, error);
+  if (!error) return Located{canonical, false};
+  if (error.value() == ENOTCONN) {
+    // Nothing can be asked of a dead mount, so the links before it are followed without it.
+    const fs::path parent = fs::canonical(path.parent_path(), error);
+    if (!error) return Located{parent / path.filename(), true};
+  }
+  if (error.value() == ENOENT) {
+    return refused(
+        absl::StatusCode::kNotFound, mountpoint,
+        fmt::format("it does not exist; make it with: mkdir -p {}", mountpoint.string()));
+  }
+  return base::annotate(base::errno_error(error.value(), "cannot be reached"),
+                        fmt::format("mountpoint {}", mountpoint.string()));
+}
+
+absl::Status recover_dead(const fs::path& path) {
+  std::optional<MountEntry> entry;
+  BLOBCACHE_ASSIGN_OR_RETURN(entry, mounted_at(path));
+  if (!entry.has_value() || entry->type != kMountType) {
+    return refused(absl::StatusCode::kFailedPrecondition, path,
+                   fmt::format("a dead mount is there ({}), and it is not ours; take it away with: "
+                               "umount -l {}",
+                               entry.has_value() ? entry->type : "of unknown type", path.string()));
+  }
+  BLOBCACHE_RETURN_IF_ERROR(
+      base::annotate(detach_mount(path),
+                     fmt::format("mountpoint {}: cannot take away a dead mount", path.string())));
+  spdlog::warn("mountpoint {}: took away the mount that an earlier daemon left when it died",
+               path.string());
+  return absl::OkStatus();
+}
+
+absl::Status check_directory(const fs::path& path) {
+  struct stat attributes = {};
+  if (::stat(path.c_str(), &attributes) != 0) {
+    return base::errno_error(errno, fmt::format("mountpoint {}", path.string()));
+  }
+  if (!S_ISDIR(attributes.st_mode)) {
+    return refused(absl::StatusCode::kFailedPrecondition, path, "it is not a directory");
+  }
+  std::optional<MountEntry> entry;
+  BLOBCACHE_ASSIGN_OR_RETURN(entry, mounted_at(path));
+  if (entry.has_value()) {
+    return refused(absl::StatusCode::kFailedPrecondition, path,
+                   fmt::format("something is mounted there already ({} of type {})", entry->source,
+                               entry->type));
+  }
+  std::error_code error;
+  const bool empty = fs::is_empty(path, error);
+  if (error) return base::errno_error(error.value(), fmt::format("mountpoint {}", path.string()));
+  if (!empty) {
+    return refused(absl::StatusCode::kFailedPrecondition, path,
+                   "it is not empty, and a mount would hide what is in it");
+  }
+  return absl::OkStatus();
+}
+
+/// Asks the set-user-id helper of libfuse, for a daemon that may not call umount2 itself. True when
+/// it did it.
+bool run_fusermount(const fs::path& mountpoint) {
+  std::string path = mountpoint.string();
+  std::array<std::string, 5> words = {"fusermount3", "-u", "-q", "-z", "--"};
+  std::array<char*, 7> arguments = {words[0].data(), words[1].data(), words[2].data(),
+                                    words[3].data(), words[4].data(), path.data(),
+                                    nullptr};
+  pid_t child = 0;
+  if (::posix_spawnp(&child, words[0].c_str(), nullptr, nullptr, arguments.data(), environ) != 0) {
+    return false;
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) return false;
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+}  // namespace
+
+std::vector<MountEntry> parse_mountinfo(std::string_view text) {
+  // "36 35 98:0 /root /mountpoint options optional fields - type source options"; see proc(5).
+  std::vector<MountEntry> out;
+  std::istringstream lines{std::string(text)};
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string skipped;
+    std::string mountpoint;
+    std::string source;
+    MountEntry entry;
+    words >> skipped >> skipped >> entry.device >> skipped >> mountpoint;
+    while (words >> skipped && skipped != "-") {
+    }
+    if (!(words >> entry.type >> source)) continue;
+    entry.mountpoint = unescape(mountpoint);
+    entry.source = unescape(source);
+    out.push_back(std::move(entry));
+  }
+  return out;
+}
+
+absl::StatusOr<std::optional<MountEntry>> mounted_at(const fs::path& mountpoint) {
+  std::ifstream file("/proc/self/mountinfo");
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  if (!file && !file.eof()) {
+    return base::error(absl::StatusCode::kUnavailable, "cannot read /proc/self/mountinfo");
+  }
+  std::optional<MountEntry> found;
+  for (MountEntry& entry : parse_mountinfo(text)) {
+    if (entry.mountpoint == mountpoint) found = std::move(entry);  // a later line lies on top
+  }
+  return found;
+}
+
+absl::StatusOr<fs::path> prepare_mountpoint(const fs::path& mountpoint) {
+  if (!mountpoint.is_absolute()) {
+    return refused(absl::StatusCode::kInvalidArgument, mountpoint,
+                   "it must be an absolute path (begin with a slash)");
+  }
+  // Several daemons may have died here, one on top of the other.
+  constexpr int kMostDead = 16;
+  for (int dead = 0; dead < kMostDead; ++dead) {
+    Located located;
+    BLOBCACHE_ASSIGN_OR_RETURN(located, locate(mountpoint));
+    if (!located.dead) {
+      BLOBCACHE_RETURN_IF_ERROR(check_directory(located.path));
+      return located.path;
+    }
+    BLOBCACHE_RETURN_IF_ERROR(recover_dead(located.path));
+  }
+  return refused(absl::StatusCode::kFailedPrecondition, mountpoint,
+                 fmt::format("more than {} dead mounts are there", kMostDead));
+}
+
+absl::Status check_fuse_device() {
+  constexpr std::string_view kMissing =
+      "there is no /dev/fuse: load the kernel's fuse module (modprobe fuse), or give the container "
+      "the device";
+  if (::access("/dev/fuse", F_OK) != 0)
+    return base::error(absl::StatusCode::kUnavailable, kMissing);
+  if (::geteuid() != 0) return absl::OkStatus();  // fusermount3 opens it
+  const base::UniqueFd device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (device.valid()) return absl::OkStatus();
+  if (errno == ENODEV || errno == ENXIO || errno == ENOENT) {
+    return base::error(absl::StatusCode::kUnavailable, kMissing);
+  }
+  return base::errno_error(errno, "cannot open /dev/fuse");
+}
+
+absl::Status detach_mount(const fs::path& mountpoint) {
+  if (::umount2(mountpoint.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return absl::OkStatus();
+  const int error = errno;
+  if (error == EPERM && run_fusermount(mountpoint)) return absl::OkStatus();
+  return base::errno_error(error, "umount");
+}
+
+}  // namespace blobcache::fusefs

@@ -1,0 +1,277 @@
+#include "fusefs/mount.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "base/status.h"
+#include "fusefs/impl/fuse.h"
+#include "fusefs/impl/fuse_log.h"
+#include "fusefs/impl/invalidator.h"
+#include "fusefs/impl/mountpoint.h"
+#include "fusefs/impl/operations.h"
+#include "fusefs/impl/threads.h"
+#include "store/page/geometry.h"
+
+namespace blobcache::fusefs {
+namespace {
+
+// A digest means the same bytes for ever, and when a blob is removed the kernel is told.
+constexpr absl::Duration kImmutableTimeout = absl::Hours(24);
+
+struct SessionDelete {
+  void operator()(fuse_session* session) const { fuse_session_destroy(session); }
+};
+using Session = std::unique_ptr<fuse_session, SessionDelete>;
+
+struct LoopConfigDelete {
+  void operator()(fuse_loop_config* config) const { fuse_loop_cfg_destroy(config); }
+};
+using LoopConfig = std::unique_ptr<fuse_loop_config, LoopConfigDelete>;
+
+absl::Status check_options(const MountOptions& options) {
+  const auto bad = [](std::string_view why) {
+    return base::error(absl::StatusCode::kInvalidArgument, fmt::format("fuse: {}", why));
+  };
+  if (options.max_request_bytes < page::kPageSize ||
+      options.max_request_bytes > page::Object::kMaxRead ||
+      options.max_request_bytes % page::kPageSize != 0) {
+    return bad("max_request must be 4KiB to 1MiB, in whole pages");
+  }
+  if (options.max_background < 1 || options.max_background > 65535) {
+    return bad("max_background must be 1 to 65535");
+  }
+  if (options.entry_timeout < absl::ZeroDuration() ||
+      options.negative_timeout < absl::ZeroDuration()) {
+    return bad("timeouts must not be negative");
+  }
+  return absl::OkStatus();
+}
+
+/// Workers copy bytes and ask the catalog, and never wait for a page: a few more than there are
+/// processors.
+unsigned worker_count() { return std::clamp(2 * std::thread::hardware_concurrency(), 4U, 32U); }
+
+}  // namespace
+
+/// The life of a mount: session, loop thread with libfuse's workers, invalidator.
+class MountImpl final : public Mount, private KernelCache {
+ public:
+  MountImpl(const MountOptions& options, std::filesystem::path mountpoint, tree::Namespace& names,
+            tree::NodeId blobs, std::function<void()> on_end)
+      : options_(options),
+        mountpoint_(std::move(mountpoint)),
+        names_(names),
+        on_end_(std::move(on_end)),
+        operations_(names, blobs,
+                    Timeouts{options.entry_timeout, options.negative_timeout,
+                             std::max(options.entry_timeout, kImmutableTimeout)},
+                    Operations::Limits{static_cast<uint32_t>(options.max_request_bytes),
+                                       options.max_background}),
+        invalidator_(*this) {}
+  ~MountImpl() override { unmount(); }
+
+  [[nodiscard]] absl::Status mount();
+  void unmount() override;
+  [[nodiscard]] const std::filesystem::path& mountpoint() const override { return mountpoint_; }
+  [[nodiscard]] base::DoorStats stats() const override { return operations_.stats(); }
+
+ private:
+  enum class State : uint8_t { kServing, kEnded, kUnmounting };
+
+  [[nodiscard]] absl::Status make_session();
+  [[nodiscard]] absl::Status wait_until_served();
+  void serve();
+  void end_loop();
+  void detach();
+  void raise_readahead() const;
+  void forget_name(tree::NodeId parent, const std::string& name) override;
+  void forget_all() override;
+
+  const MountOptions options_;
+  const std::filesystem::path mountpoint_;
+  tree::Namespace& names_;
+  const std::function<void()> on_end_;
+  Operations operations_;
+  Invalidator invalidator_;
+  Session session_;     // set before the threads start, reset after they have ended
+  std::string device_;  // "MAJOR:MINOR", to know our mount from another at the same path
+  std::atomic<State> state_{State::kServing};
+  absl::Notification loop_ended_;
+  std::thread loop_;
+  absl::Mutex unmount_mutex_;  // held for the whole of unmount()
+  bool unmounted_ ABSL_GUARDED_BY(unmount_mutex_) = false;
+};
+
+absl::StatusOr<std::unique_ptr<Mount>> Mount::start(const MountOptions& options,
+                                                    tree::Namespace& names,
+                                                    std::function<void()> on_end) {
+  BLOBCACHE_RETURN_IF_ERROR(check_options(options));
+  route_fuse_log();
+  std::filesystem::path mountpoint;
+  BLOBCACHE_ASSIGN_OR_RETURN(mountpoint, prepare_mountpoint(options.mountpoint));
+  BLOBCACHE_RETURN_IF_ERROR(check_fuse_device());
+  tree::Node blobs;
+  BLOBCACHE_ASSIGN_OR_RETURN(blobs, names.resolve("blobs"));
+  auto mount = std::make_unique<MountImpl>(options, std::move(mountpoint), names, blobs.id,
+                                           std::move(on_end));
+  BLOBCACHE_RETURN_IF_ERROR(mount->mount());
+  return mount;
+}
+
+absl::Status MountImpl::make_session() {
+  // The kernel checks modes and owners itself (default_permissions), from attributes that it has.
+  const std::string words = fmt::format(
+      "-oro,noatime,fsname=blobcache,subtype=blobcache,default_permissions,max_read={}{}",
+      options_.max_request_bytes, options_.allow_other ? ",allow_other" : "");
+  fuse_args arguments = FUSE_ARGS_INIT(0, nullptr);
+  const std::unique_ptr<fuse_args, decltype(&fuse_opt_free_args)> owner(&arguments,
+                                                                        &fuse_opt_free_args);
+  const FuseLogCapture said;
+  if (fuse_opt_add_arg(&arguments, "blobcached") == 0 &&
+      fuse_opt_add_arg(&arguments, words.c_str()) == 0) {
+    session_.reset(fuse_session_new(&arguments, &Operations::table(), sizeof(fuse_lowlevel_ops),
+                                    &operations_));
+  }
+  if (session_ == nullptr) {
+    return base::error(absl::StatusCode::kInternal,
+                       fmt::format("cannot make a FUSE session: {}", said.text()));
+  }
+  if (fuse_session_mount(session_.get(), mountpoint_.c_str()) == 0) return absl::OkStatus();
+  const bool denied = said.text().find(std::strerror(EPERM)) != std::string::npos;
+  return base::error(denied ? absl::StatusCode::kPermissionDenied : absl::StatusCode::kUnavailable,
+                     fmt::format("cannot mount at {}: {}", mountpoint_.string(),
+                                 said.text().empty() ? "see what fusermount3 said" : said.text()));
+}
+
+absl::Status MountImpl::mount() {
+  BLOBCACHE_RETURN_IF_ERROR(make_session());
+  std::optional<MountEntry> entry;
+  BLOBCACHE_ASSIGN_OR_RETURN(entry, mounted_at(mountpoint_));
+  if (entry.has_value()) device_ = entry->device;
+  names_.add_listener(&invalidator_);
+  invalidator_.start();
+  loop_ = std::thread([this] {
+    prepare_thread("fuse");
+    serve();
+  });
+  BLOBCACHE_RETURN_IF_ERROR(wait_until_served());
+  raise_readahead();
+  return absl::OkStatus();
+}
+
+absl::Status MountImpl::wait_until_served() {
+  while (!operations_.initialised().WaitForNotificationWithTimeout(absl::Milliseconds(50))) {
+    if (loop_ended_.HasBeenNotified()) {
+      return base::error(
+          absl::StatusCode::kUnavailable,
+          fmt::format("mount at {} ended before it was served; see the log", mountpoint_.string()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void MountImpl::raise_readahead() const {
+  // The kernel starts a mount at 128 KiB. Best effort: a container may not write here.
+  std::ofstream file(fmt::format("/sys/class/bdi/{}/read_ahead_kb", device_));
+  file << options_.max_request_bytes / 1024 << std::flush;
+  if (!file) spdlog::debug("fuse: cannot raise the readahead of {}", mountpoint_.string());
+}
+
+void MountImpl::serve() {
+  const LoopConfig config(fuse_loop_cfg_create());
+  fuse_loop_cfg_set_clone_fd(config.get(), 1);
+  fuse_loop_cfg_set_max_threads(config.get(), worker_count());
+  const int result = fuse_session_loop_mt(session_.get(), config.get());
+  loop_ended_.Notify();
+  State serving = State::kServing;
+  if (!state_.compare_exchange_strong(serving, State::kEnded)) return;
+  if (result != 0) {
+    spdlog::error("fuse: mount at {} failed: {}", mountpoint_.string(), std::strerror(-result));
+  } else {
+    spdlog::info("fuse: {} was unmounted", mountpoint_.string());
+  }
+  operations_.shut_down();
+  if (on_end_) on_end_();
+}
+
+void MountImpl::unmount() {
+  if (std::this_thread::get_id() == loop_.get_id()) return;  // from on_end
+  absl::MutexLock lock(&unmount_mutex_);
+  if (std::exchange(unmounted_, true)) return;
+  State serving = State::kServing;
+  state_.compare_exchange_strong(serving, State::kUnmounting);
+  if (session_ == nullptr) return;
+  // While the kernel is still served: the invalidator may wait for a directory whose reader waits
+  // for us.
+  names_.remove_listener(&invalidator_);
+  invalidator_.stop();
+  end_loop();
+  operations_.shut_down();
+  detach();
+}
+
+/// Ends the workers. They sit in read(2) on the device, and libfuse looks whether it should go only
+/// after a request (its own tool for that is a signal handler, and signals are the daemon's). So
+/// the kernel is made to send one: asked for a byte of the root's page cache, it answers with a
+/// request that changes nothing. When the connection has ended already the workers know by
+/// themselves.
+void MountImpl::end_loop() {
+  if (!loop_.joinable()) return;
+  fuse_session_exit(session_.get());
+  do {
+    fuse_lowlevel_notify_retrieve(session_.get(), FUSE_ROOT_ID, 1, 0, nullptr);
+  } while (!loop_ended_.WaitForNotificationWithTimeout(absl::Seconds(1)));
+  loop_.join();
+}
+
+/// Closes the connection, so that who waits for an answer gets an error, and takes the mount out of
+/// the tree of files whether or not it is in use.
+void MountImpl::detach() {
+  const auto ours = [this] {
+    const auto entry = mounted_at(mountpoint_);
+    return entry.ok() && entry->has_value() && (*entry)->device == device_;
+  };
+  // libfuse unmounts by path, so that must not be somebody else's mount by now.
+  if (ours()) fuse_session_unmount(session_.get());
+  session_.reset();
+  // After an abort of the connection (through sysfs) libfuse takes it that the mount is gone.
+  struct stat attributes = {};
+  if (ours() && ::stat(mountpoint_.c_str(), &attributes) != 0 && errno == ENOTCONN) {
+    const absl::Status status = detach_mount(mountpoint_);
+    if (!status.ok()) {
+      spdlog::warn("fuse: cannot unmount {}: {}", mountpoint_.string(), base::message(status));
+    }
+  }
+}
+
+void MountImpl::forget_name(tree::NodeId parent, const std::string& name) {
+  // Errors say that the kernel does not know the name or the directory, or that the mount has
+  // ended.
+  fuse_lowlevel_notify_inval_entry(session_.get(), parent, name.data(), name.size());
+  constexpr off_t kAttributesOnly = -1;
+  fuse_lowlevel_notify_inval_inode(session_.get(), parent, kAttributesOnly, 0);
+}
+
+void MountImpl::forget_all() {
+  // A directory that is forgotten takes with it all that lies beneath.
+  constexpr size_t kMost = 64;
+  const auto entries = names_.list(tree::kRootNode, 0, kMost);
+  if (!entries.ok()) return;
+  for (const tree::NamedNode& entry : *entries) forget_name(tree::kRootNode, entry.name);
+}
+
+}  // namespace blobcache::fusefs
