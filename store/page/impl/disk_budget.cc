@@ -1,0 +1,98 @@
+#include "store/page/impl/disk_budget.h"
+
+#include <fmt/format.h>
+#include <sys/statvfs.h>
+
+#include <algorithm>
+
+#include "base/size.h"
+
+namespace blobcache::page {
+namespace {
+
+uint64_t free_bytes(const std::filesystem::path& path) {
+  struct statvfs info {};
+  if (::statvfs(path.c_str(), &info) != 0) return UINT64_MAX;  // the write itself will tell
+  return uint64_t{info.f_bavail} * info.f_frsize;
+}
+
+}  // namespace
+
+bool DiskBudget::take(uint64_t bytes, Retention retention) {
+  absl::MutexLock lock(&mutex_);
+  const uint64_t used = kept_ + cached_;
+  if (used > budget_bytes_ || bytes > budget_bytes_ - used) return false;
+  (retention == Retention::kKept ? kept_ : cached_) += bytes;
+  return true;
+}
+
+uint64_t DiskBudget::short_of_space(uint64_t bytes) const {
+  const uint64_t free = free_bytes(path_);
+  const uint64_t wanted = reserve_bytes_ + bytes;
+  return free >= wanted ? 0 : wanted - free;
+}
+
+uint64_t DiskBudget::reclaim(uint64_t bytes) {
+  absl::MutexLock lock(&reclaimer_mutex_);
+  return reclaimer_ == nullptr ? 0 : reclaimer_->reclaim(bytes);
+}
+
+absl::Status DiskBudget::reserve(uint64_t bytes, Retention retention) {
+  if (const uint64_t lacking = short_of_space(bytes); lacking > 0) {
+    reclaim(lacking);
+    if (short_of_space(bytes) > 0) {
+      return absl::ResourceExhaustedError(fmt::format(
+          "the file system of {} is full: {} free, {} of them are reserve", path_.string(),
+          base::format_size(free_bytes(path_)), base::format_size(reserve_bytes_)));
+    }
+  }
+  while (!take(bytes, retention)) {
+    const Usage now = usage();
+    const uint64_t lacking = now.used + bytes > now.budget ? now.used + bytes - now.budget : bytes;
+    if (reclaim(lacking) > 0) continue;
+    if (take(bytes, retention)) break;
+    return absl::ResourceExhaustedError(fmt::format(
+        "the disk budget of {} is full: {} kept, {} cached, {} more wanted",
+        base::format_size(now.budget), base::format_size(now.kept),
+        base::format_size(now.used - now.kept), base::format_size(bytes)));
+  }
+  return absl::OkStatus();
+}
+
+void DiskBudget::release(uint64_t bytes, Retention retention) {
+  absl::MutexLock lock(&mutex_);
+  uint64_t& account = retention == Retention::kKept ? kept_ : cached_;
+  account -= std::min(account, bytes);
+}
+
+void DiskBudget::restore(uint64_t kept_bytes, uint64_t cached_bytes) {
+  absl::MutexLock lock(&mutex_);
+  kept_ = kept_bytes;
+  cached_ = cached_bytes;
+}
+
+void DiskBudget::change(Retention from, Retention to, uint64_t bytes) {
+  absl::MutexLock lock(&mutex_);
+  uint64_t& source = from == Retention::kKept ? kept_ : cached_;
+  const uint64_t moved = std::min(source, bytes);
+  source -= moved;
+  (to == Retention::kKept ? kept_ : cached_) += moved;
+}
+
+void DiskBudget::set_reclaimer(DiskReclaimer* reclaimer) {
+  absl::MutexLock lock(&reclaimer_mutex_);
+  reclaimer_ = reclaimer;
+}
+
+DiskBudget::Usage DiskBudget::usage() const {
+  Usage usage;
+  usage.budget = budget_bytes_;
+  usage.reserve = reserve_bytes_;
+  usage.free = free_bytes(path_);
+  absl::MutexLock lock(&mutex_);
+  usage.kept = kept_;
+  usage.used = kept_ + cached_;
+  return usage;
+}
+
+}  // namespace blobcache::page

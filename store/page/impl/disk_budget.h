@@ -1,0 +1,59 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "store/page/object.h"
+#include "store/page/page_store.h"
+
+namespace blobcache::page {
+
+/// The accounts of the disk tier: bytes kept and cached against the budget, and what the file system must
+/// always have free. Bytes are reserved before they are written, so the budget is never passed.
+///
+/// Thread-safe. Calls the reclaimer with no lock held.
+class DiskBudget {
+ public:
+  DiskBudget(std::filesystem::path path, uint64_t budget_bytes, uint64_t reserve_bytes)
+      : path_(std::move(path)), budget_bytes_(budget_bytes), reserve_bytes_(reserve_bytes) {}
+
+  /// Takes `bytes` for an object of this retention; asks the reclaimer for cached objects when they do not
+  /// fit. RESOURCE_EXHAUSTED, with the figures, when they still do not; nothing is taken then.
+  [[nodiscard]] absl::Status reserve(uint64_t bytes, Retention retention);
+  /// Gives back what reserve() took, or what a removed object used.
+  void release(uint64_t bytes, Retention retention);
+  /// Sets the accounts to what earlier runs left on the disk.
+  void restore(uint64_t kept_bytes, uint64_t cached_bytes);
+  void change(Retention from, Retention to, uint64_t bytes);
+  void set_reclaimer(DiskReclaimer* reclaimer);
+
+  struct Usage {
+    uint64_t budget = 0;
+    uint64_t used = 0;
+    uint64_t kept = 0;
+    uint64_t reserve = 0;
+    uint64_t free = 0;  ///< of the file system, for us
+  };
+  [[nodiscard]] Usage usage() const;
+
+ private:
+  [[nodiscard]] bool take(uint64_t bytes, Retention retention);
+  /// How many bytes the file system lacks for `bytes` more beside the reserve; 0 when they fit.
+  [[nodiscard]] uint64_t short_of_space(uint64_t bytes) const;
+  uint64_t reclaim(uint64_t bytes);
+
+  const std::filesystem::path path_;
+  const uint64_t budget_bytes_;
+  const uint64_t reserve_bytes_;
+  mutable absl::Mutex mutex_;
+  uint64_t kept_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t cached_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Mutex reclaimer_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);  ///< held while the reclaimer works
+  DiskReclaimer* reclaimer_ ABSL_GUARDED_BY(reclaimer_mutex_) = nullptr;
+};
+
+}  // namespace blobcache::page

@@ -1,0 +1,203 @@
+#include "store/page/impl/disk_tier.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <utility>
+
+#include "base/hex.h"
+#include "base/status.h"
+#include "store/page/geometry.h"
+
+namespace blobcache::page {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr unsigned kRingDepth = 256;
+constexpr std::string_view kMapSuffix = ".map";
+
+absl::Status make_directory(const fs::path& path) {
+  if (::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return absl::OkStatus();
+  return base::errno_error(errno, path.string());
+}
+
+absl::Status unlink_file(const fs::path& path) {
+  if (::unlink(path.c_str()) == 0 || errno == ENOENT) return absl::OkStatus();
+  return base::errno_error(errno, path.string());
+}
+
+/// The two hex digits that the 256 folders under objects/ are named by.
+std::string folder_name(unsigned index) { return fmt::format("{:02x}", index); }
+
+struct FileName {
+  ObjectKey key;
+  Incarnation incarnation;
+};
+
+/// "<64 hex>.<32 hex>" with or without ".map".
+std::optional<FileName> parse_file_name(std::string_view name) {
+  if (name.ends_with(kMapSuffix)) name.remove_suffix(kMapSuffix.size());
+  if (name.size() != 64 + 1 + 32 || name[64] != '.') return std::nullopt;
+  FileName parsed;
+  if (!base::from_hex(name.substr(0, 64), absl::MakeSpan(parsed.key.bytes)) ||
+      !base::from_hex(name.substr(65), absl::MakeSpan(parsed.incarnation.bytes))) {
+    return std::nullopt;
+  }
+  return parsed;
+}
+
+}  // namespace
+
+absl::Status sync_directory(const fs::path& path, Counters& counters) {
+  const base::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  counters.add(Counters::kSyncs);
+  if (!fd.valid() || ::fsync(fd.get()) != 0) return base::errno_error(errno, path.string());
+  return absl::OkStatus();
+}
+
+DiskTier::DiskTier(const PageStoreOptions& options, Counters& counters)
+    : path_(options.path),
+      counters_(counters),
+      budget_(options.path, options.disk_bytes, options.disk_reserve_bytes) {}
+
+absl::StatusOr<std::unique_ptr<DiskTier>> DiskTier::open(const PageStoreOptions& options,
+                                                         Counters& counters) {
+  std::unique_ptr<DiskTier> tier(new DiskTier(options, counters));  // NOLINT: private constructor
+  BLOBCACHE_RETURN_IF_ERROR(tier->make_folders());
+  BLOBCACHE_RETURN_IF_ERROR(tier->probe_direct_io(options.direct_io));
+  BLOBCACHE_ASSIGN_OR_RETURN(tier->ring_, IoRing::create(kRingDepth));
+  return tier;
+}
+
+absl::Status DiskTier::make_folders() {
+  BLOBCACHE_RETURN_IF_ERROR(make_directory(path_ / "tmp"));
+  const fs::path objects = path_ / "objects";
+  if (!fs::exists(objects / folder_name(255))) {
+    BLOBCACHE_RETURN_IF_ERROR(make_directory(objects));
+    for (unsigned i = 0; i < 256; ++i) {
+      BLOBCACHE_RETURN_IF_ERROR(make_directory(objects / folder_name(i)));
+    }
+    BLOBCACHE_RETURN_IF_ERROR(sync_directory(objects, counters_));
+    BLOBCACHE_RETURN_IF_ERROR(sync_directory(path_, counters_));
+  }
+  std::error_code error;
+  for (fs::directory_iterator at(path_ / "tmp", error), end; !error && at != end;
+       at.increment(error)) {
+    BLOBCACHE_RETURN_IF_ERROR(unlink_file(at->path()));
+  }
+  if (error) return base::errno_error(error.value(), (path_ / "tmp").string());
+  return absl::OkStatus();
+}
+
+absl::Status DiskTier::probe_direct_io(DirectIo wanted) {
+  if (wanted == DirectIo::kOff) return absl::OkStatus();
+  const fs::path probe = path_ / "tmp" / "direct-io-probe";
+  const base::UniqueFd fd(
+      ::open(probe.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_DIRECT | O_CLOEXEC, 0600));
+  bool works = false;
+  if (fd.valid()) {
+    // Some file systems take the flag at open and refuse the first transfer.
+    struct Free {
+      void operator()(void* memory) const { std::free(memory); }
+    };
+    const std::unique_ptr<void, Free> page(std::aligned_alloc(kPageSize, kPageSize));
+    works = page != nullptr &&
+            ::pread(fd.get(), page.get(), kPageSize, 0) == 0;
+  } else if (errno != EINVAL && errno != EOPNOTSUPP) {
+    return base::errno_error(errno, probe.string());
+  }
+  BLOBCACHE_RETURN_IF_ERROR(unlink_file(probe));
+  if (!works && wanted == DirectIo::kOn) {
+    return absl::FailedPreconditionError(
+        fmt::format("the file system of {} has no direct I/O, and direct_io is \"on\"",
+                    path_.string()));
+  }
+  direct_ = works;
+  return absl::OkStatus();
+}
+
+fs::path DiskTier::object_path(const ObjectKey& key, const Incarnation& incarnation) const {
+  const std::string hex = key.hex();
+  return path_ / "objects" / hex.substr(0, 2) / fmt::format("{}.{}", hex, incarnation.hex());
+}
+
+fs::path DiskTier::temporary_path(const Incarnation& incarnation) const {
+  return path_ / "tmp" / incarnation.hex();
+}
+
+absl::StatusOr<base::UniqueFd> DiskTier::open_file(const fs::path& path, int flags) const {
+  const int direct = direct_ ? O_DIRECT : 0;
+  base::UniqueFd fd(::open(path.c_str(), flags | direct | O_CLOEXEC, 0600));
+  if (!fd.valid()) return base::errno_error(errno, path.string());
+  return fd;
+}
+
+absl::Status DiskTier::publish(const ObjectKey& key, const Incarnation& incarnation,
+                               bool has_map) {
+  const fs::path from = temporary_path(incarnation);
+  const fs::path to = object_path(key, incarnation);
+  if (has_map && ::rename((from.string() + std::string(kMapSuffix)).c_str(),
+                          (to.string() + std::string(kMapSuffix)).c_str()) != 0) {
+    return base::errno_error(errno, to.string());
+  }
+  if (::rename(from.c_str(), to.c_str()) != 0) return base::errno_error(errno, to.string());
+  return sync_directory(to.parent_path(), counters_);
+}
+
+absl::Status DiskTier::unlink(const ObjectKey& key, const Incarnation& incarnation) {
+  const fs::path path = object_path(key, incarnation);
+  const absl::Status data = unlink_file(path);
+  const absl::Status map = unlink_file(path.string() + std::string(kMapSuffix));
+  return data.ok() ? map : data;
+}
+
+void DiskTier::unlink_temporary(const Incarnation& incarnation) {
+  const fs::path path = temporary_path(incarnation);
+  for (const absl::Status& status :
+       {unlink_file(path), unlink_file(path.string() + std::string(kMapSuffix))}) {
+    if (!status.ok()) spdlog::warn("cannot remove a temporary file: {}", base::message(status));
+  }
+}
+
+void DiskTier::begin_writing(const Incarnation& incarnation) {
+  absl::MutexLock lock(&mutex_);
+  writing_.insert(incarnation.hex());
+}
+
+void DiskTier::end_writing(const Incarnation& incarnation) {
+  absl::MutexLock lock(&mutex_);
+  writing_.erase(incarnation.hex());
+}
+
+bool DiskTier::is_being_written(const Incarnation& incarnation) {
+  absl::MutexLock lock(&mutex_);
+  return writing_.contains(incarnation.hex());
+}
+
+absl::StatusOr<uint64_t> DiskTier::remove_orphans(
+    const std::function<bool(const ObjectKey&, const Incarnation&)>& known) {
+  uint64_t removed = 0;
+  for (unsigned i = 0; i < 256; ++i) {
+    const fs::path folder = path_ / "objects" / folder_name(i);
+    std::error_code error;
+    for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+      const std::optional<FileName> file = parse_file_name(at->path().filename().string());
+      // A name that is not ours is somebody's; leave it. A writer's object is asked for before the catalog,
+      // because it moves from the one to the other.
+      if (!file || is_being_written(file->incarnation)) continue;
+      if (known(file->key, file->incarnation)) continue;
+      BLOBCACHE_RETURN_IF_ERROR(unlink_file(at->path()));
+      ++removed;
+    }
+    if (error) return base::errno_error(error.value(), folder.string());
+  }
+  return removed;
+}
+
+}  // namespace blobcache::page

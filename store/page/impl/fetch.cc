@@ -1,0 +1,216 @@
+#include "store/page/impl/fetch.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "store/page/checksum.h"
+#include "store/page/impl/object_impl.h"
+#include "store/page/impl/read_operation.h"
+#include "store/page/impl/store_core.h"
+
+namespace blobcache::page {
+namespace {
+
+uint32_t first_page(PageMask run) { return static_cast<uint32_t>(std::countr_zero(run)); }
+uint32_t page_total(PageMask pages) { return static_cast<uint32_t>(std::popcount(pages)); }
+
+/// Calls visit(run) for each stretch of adjacent pages.
+template <typename Visit>
+void for_each_run(PageMask pages, const Visit& visit) {
+  while (pages != 0) {
+    const uint32_t first = first_page(pages);
+    const auto length = static_cast<uint32_t>(std::countr_one(pages >> first));
+    const PageMask run = page_mask(first, length);
+    pages &= ~run;
+    visit(run);
+  }
+}
+
+}  // namespace
+
+Fetch::Fetch(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, uint32_t frame)
+    : core_(core), object_(std::move(object)), id_{object_->id(), index}, frame_(frame) {}
+
+Fetch::~Fetch() { core_.memory.pool().unpin(frame_); }
+
+void Fetch::start(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index,
+                  uint32_t frame, PageMask pages) {
+  const std::shared_ptr<Fetch> fetch(
+      new Fetch(core, std::move(object), index, frame));  // NOLINT: private constructor
+  core.maps.load(fetch->object_, map_block_of(index),
+                 [fetch, pages](absl::StatusOr<MapCache::Block> block) {
+                   if (block.ok()) {
+                     fetch->with_map(pages, *std::move(block));
+                   } else {
+                     fetch->from_source(pages, block.status());
+                   }
+                 });
+}
+
+std::byte* Fetch::memory(PageMask run) const {
+  return core_.memory.pool().data(frame_) + (uint64_t{first_page(run)} << kPageShift);
+}
+
+uint64_t Fetch::offset(PageMask run) const {
+  return (id_.index << kExtentShift) + (uint64_t{first_page(run)} << kPageShift);
+}
+
+uint64_t Fetch::object_bytes(PageMask run) const {
+  return object_->bytes_of_pages(offset(run), uint64_t{page_total(run)} << kPageShift);
+}
+
+void Fetch::clear_tail(PageMask run) const {
+  const uint64_t whole = uint64_t{page_total(run)} << kPageShift;
+  const uint64_t real = object_bytes(run);
+  std::memset(memory(run) + real, 0, whole - real);
+}
+
+void Fetch::with_map(PageMask pages, std::shared_ptr<const MapBlock> block) {
+  const Extent& extent = object_->extents().get(id_.index);
+  const PageMask zeros = pages & extent.zero.load(std::memory_order_relaxed);
+  PageMask disk = pages & extent.on_disk.load(std::memory_order_relaxed) & ~zeros;
+  const PageMask elsewhere = pages & ~zeros & ~disk;
+  if (zeros != 0) zero(zeros);
+  if (disk != 0) {
+    if (const absl::Status opened = object_->file().open(); !opened.ok()) {
+      from_source(disk, opened);
+      disk = 0;
+    }
+  }
+  for_each_run(disk, [&](PageMask run) { from_disk(run, block); });
+  if (elsewhere != 0) {
+    from_source(elsewhere,
+                absl::DataLossError(fmt::format("{} pages of object {} are not on disk, and there "
+                                                "is nowhere else to have them from",
+                                                page_total(elsewhere), object_->key().hex())));
+  }
+}
+
+void Fetch::zero(PageMask pages) {
+  core_.counters.add(Counters::kZeroPages, page_total(pages));
+  for_each_run(pages, [this](PageMask run) {
+    std::memset(memory(run), 0, uint64_t{page_total(run)} << kPageShift);
+  });
+  settle(pages, absl::OkStatus());
+}
+
+void Fetch::from_disk(PageMask run, const std::shared_ptr<const MapBlock>& block) {
+  const uint64_t bytes = uint64_t{page_total(run)} << kPageShift;
+  core_.counters.add(Counters::kDiskReadBytes, bytes);
+  core_.disk.ring().read(object_->file().data_fd(), {memory(run), bytes}, offset(run),
+                         object_bytes(run),
+                         [self = shared_from_this(), run, block](int result) {
+                           self->disk_done(run, block, result);
+                         });
+}
+
+PageMask Fetch::verify(PageMask run, const MapBlock& block) const {
+  const uint64_t local = id_.index % kExtentsPerMapBlock;
+  const std::byte* extent_memory = core_.memory.pool().data(frame_);
+  PageMask good = 0;
+  for (PageMask left = run; left != 0; left &= left - 1) {
+    const uint32_t page = first_page(left);
+    const uint32_t crc =
+        crc32c({extent_memory + (uint64_t{page} << kPageShift), kPageSize});
+    const uint32_t expected = block.checksum.at(local * kPagesPerExtent + page);
+    const uint64_t number = id_.index * kPagesPerExtent + page;
+    if (page_checksum(crc, object_->incarnation(), number) == expected) {
+      good |= page_mask(page, 1);
+    }
+  }
+  return good;
+}
+
+void Fetch::disk_done(PageMask run, const std::shared_ptr<const MapBlock>& block, int result) {
+  if (result != 0) {
+    const absl::Status error = base::errno_error(
+        -result, fmt::format("reading object {} at {}", object_->key().hex(), offset(run)));
+    spdlog::error("a disk read failed: {}", base::message(error));
+    from_source(run, base::error(absl::StatusCode::kDataLoss, base::message(error)));
+    return;
+  }
+  clear_tail(run);
+  const PageMask good = verify(run, *block);
+  if (good != 0) {
+    core_.counters.add(Counters::kDiskHitPages, page_total(good));
+    settle(good, absl::OkStatus());
+  }
+  const PageMask bad = run & ~good;
+  if (bad == 0) return;
+  core_.counters.add(Counters::kChecksumErrors, page_total(bad));
+  spdlog::error("object {}: {} pages at {} do not match their checksum; dropped",
+                object_->key().hex(), page_total(bad), offset(bad));
+  {
+    absl::MutexLock lock(&core_.flights.shard(id_).mutex);
+    object_->extents().get(id_.index).on_disk.fetch_and(~bad, std::memory_order_relaxed);
+  }
+  from_source(bad, absl::DataLossError(fmt::format(
+                       "object {}: the page at {} is damaged on disk, and there is nowhere else "
+                       "to have it from",
+                       object_->key().hex(), offset(bad))));
+}
+
+void Fetch::from_source(PageMask pages, const absl::Status& why) {
+  const std::shared_ptr<Source>& source = object_->source();
+  if (source == nullptr) {
+    settle(pages, why);
+    return;
+  }
+  for_each_run(pages, [&](PageMask run) {
+    const uint64_t bytes = object_bytes(run);
+    std::shared_ptr<Source::Fetch> fetch = source->fetch(
+        offset(run), {memory(run), bytes}, [self = shared_from_this(), run](absl::Status status) {
+          if (status.ok()) {
+            self->clear_tail(run);
+            self->core_.counters.add(Counters::kRemoteFetchedBytes, self->object_bytes(run));
+            self->core_.counters.add(Counters::kRemoteHitPages, page_total(run));
+          }
+          self->settle(run, status);
+        });
+    if (fetch == nullptr) return;
+    FlightTable::Shard& shard = core_.flights.shard(id_);
+    absl::MutexLock lock(&shard.mutex);
+    // It may be over already, if the source answered at once.
+    const auto flight = shard.flights.find(id_);
+    if (flight != shard.flights.end() &&
+        (object_->extents().get(id_.index).in_flight & run) != 0) {
+      flight->second.source_fetches.push_back({run, std::move(fetch)});
+    }
+  });
+}
+
+void Fetch::settle(PageMask pages, const absl::Status& status) {
+  Extent& extent = object_->extents().get(id_.index);
+  FlightTable::Shard& shard = core_.flights.shard(id_);
+  std::vector<Flight::Waiter> finished;
+  {
+    absl::MutexLock lock(&shard.mutex);
+    if (status.ok()) extent.in_memory.fetch_or(pages, std::memory_order_release);
+    extent.in_flight &= ~pages;
+    const auto at = shard.flights.find(id_);
+    if (at == shard.flights.end()) return;
+    Flight& flight = at->second;
+    std::erase_if(flight.source_fetches,
+                  [&](const Flight::SourceFetch& fetch) { return (fetch.pages & pages) != 0; });
+    std::erase_if(flight.waiters, [&](Flight::Waiter& waiter) {
+      if ((waiter.waiting & pages) == 0) return false;
+      waiter.waiting &= ~pages;
+      if (status.ok() && waiter.waiting != 0) return false;
+      finished.push_back(std::move(waiter));
+      return true;
+    });
+    if (flight.waiters.empty() && extent.in_flight == 0) shard.flights.erase(at);
+  }
+  for (const Flight::Waiter& waiter : finished) {
+    waiter.operation->part_done(waiter.part, status);
+  }
+}
+
+}  // namespace blobcache::page

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "store/page/geometry.h"
+#include "store/page/impl/flight_table.h"
+#include "store/page/page_map.h"
+
+namespace blobcache::page {
+
+class ObjectImpl;
+struct StoreCore;
+
+/// Brings some pages of one extent into its frame, from the disk or else from the object's source, checks
+/// them, makes them visible and wakes who waits for them. One fetch brings a page, however many wait.
+///
+/// A fetch holds a pin on the frame and a reference to the object until its last page is settled. Its steps run
+/// on the thread that started it, the ring's and the source's; no two touch the same page.
+class Fetch : public std::enable_shared_from_this<Fetch> {
+ public:
+  /// `pages` are in the extent's in_flight already, by the caller's doing, and `frame` has a pin that the fetch
+  /// takes over.
+  static void start(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index,
+                    uint32_t frame, PageMask pages);
+  ~Fetch();
+  Fetch(const Fetch&) = delete;
+  Fetch& operator=(const Fetch&) = delete;
+
+ private:
+  Fetch(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, uint32_t frame);
+
+  /// Splits the pages by where they are; the map block tells.
+  void with_map(PageMask pages, std::shared_ptr<const MapBlock> block);
+  void zero(PageMask pages);
+  void from_disk(PageMask run, const std::shared_ptr<const MapBlock>& block);
+  void disk_done(PageMask run, const std::shared_ptr<const MapBlock>& block, int result);
+  /// The pages of `run` whose checksum is right.
+  [[nodiscard]] PageMask verify(PageMask run, const MapBlock& block) const;
+  /// From the source; with none, the pages fail with `why`.
+  void from_source(PageMask pages, const absl::Status& why);
+  /// The pages are final (OK) or will not come: publishes them and wakes the waiters.
+  void settle(PageMask pages, const absl::Status& status);
+
+  [[nodiscard]] std::byte* memory(PageMask run) const;
+  [[nodiscard]] uint64_t offset(PageMask run) const;
+  /// How many bytes of a run the object has; the rest of its last page is zero.
+  [[nodiscard]] uint64_t object_bytes(PageMask run) const;
+  void clear_tail(PageMask run) const;
+
+  StoreCore& core_;
+  const std::shared_ptr<ObjectImpl> object_;
+  const ExtentId id_;
+  const uint32_t frame_;
+};
+
+}  // namespace blobcache::page

@@ -1,0 +1,143 @@
+#include "store/page/impl/io_ring.h"
+
+#include <cerrno>
+#include <utility>
+
+#include "base/status.h"
+
+namespace blobcache::page {
+
+absl::StatusOr<std::unique_ptr<IoRing>> IoRing::create(unsigned depth) {
+  std::unique_ptr<IoRing> ring(new IoRing(depth));  // NOLINT: the constructor is private
+  const int error = io_uring_queue_init(depth, &ring->ring_, 0);
+  if (error < 0) {
+    ring->ring_.ring_fd = -1;
+    return base::errno_error(-error, "io_uring is not to be had (kernel.io_uring_disabled?)");
+  }
+  ring->reaper_ = std::thread([raw = ring.get()] { raw->reap(); });
+  return ring;
+}
+
+IoRing::~IoRing() {
+  if (!reaper_.joinable()) return;
+  {
+    // Operations go through first: the no-op that ends the reaper is the last in line.
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(
+        +[](IoRing* ring) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ring->mutex_) {
+          return ring->in_kernel_ == 0 && ring->waiting_.empty();
+        },
+        this));
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    io_uring_prep_nop(sqe);
+    io_uring_sqe_set_data(sqe, nullptr);
+    io_uring_submit(&ring_);
+  }
+  reaper_.join();
+  io_uring_queue_exit(&ring_);
+}
+
+void IoRing::read(int fd, absl::Span<std::byte> into, uint64_t offset, size_t needed, Done done) {
+  auto operation = std::make_unique<Operation>();
+  operation->fd = fd;
+  operation->data = into.data();
+  operation->size = into.size();
+  operation->offset = offset;
+  operation->needed = needed;
+  operation->done = std::move(done);
+  submit(std::move(operation));
+}
+
+void IoRing::write(int fd, absl::Span<const std::byte> from, uint64_t offset, Done done) {
+  auto operation = std::make_unique<Operation>();
+  operation->is_write = true;
+  operation->fd = fd;
+  operation->data = const_cast<std::byte*>(from.data());  // a write only reads it
+  operation->size = from.size();
+  operation->offset = offset;
+  operation->needed = from.size();
+  operation->done = std::move(done);
+  submit(std::move(operation));
+}
+
+void IoRing::prepare(Operation* operation) {
+  // depth_ bounds what is in the kernel, so there is always a free entry.
+  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+  std::byte* data = operation->data + operation->moved;
+  const auto size = static_cast<unsigned>(operation->size - operation->moved);
+  const uint64_t offset = operation->offset + operation->moved;
+  if (operation->is_write) {
+    io_uring_prep_write(sqe, operation->fd, data, size, offset);
+  } else {
+    io_uring_prep_read(sqe, operation->fd, data, size, offset);
+  }
+  io_uring_sqe_set_data(sqe, operation);
+}
+
+void IoRing::submit(std::unique_ptr<Operation> operation) {
+  absl::MutexLock lock(&mutex_);
+  if (in_kernel_ >= depth_) {
+    waiting_.push_back(std::move(operation));
+    return;
+  }
+  ++in_kernel_;
+  prepare(operation.release());
+  io_uring_submit(&ring_);
+}
+
+void IoRing::submit_waiting() {
+  absl::MutexLock lock(&mutex_);
+  bool any = false;
+  while (in_kernel_ < depth_ && !waiting_.empty()) {
+    ++in_kernel_;
+    prepare(waiting_.front().release());
+    waiting_.pop_front();
+    any = true;
+  }
+  if (any) io_uring_submit(&ring_);
+}
+
+void IoRing::complete(Operation* operation, int result) {
+  if (result > 0) operation->moved += static_cast<size_t>(result);
+  const bool passing = result > 0 || result == -EAGAIN || result == -EINTR;
+  if (passing && operation->moved < operation->needed) {
+    absl::MutexLock lock(&mutex_);
+    prepare(operation);
+    io_uring_submit(&ring_);
+    return;
+  }
+  const std::unique_ptr<Operation> finished(operation);
+  {
+    absl::MutexLock lock(&mutex_);
+    --in_kernel_;
+  }
+  if (finished->moved >= finished->needed) {
+    finished->done(0);
+  } else {
+    finished->done(result < 0 ? result : -ENODATA);
+  }
+}
+
+void IoRing::reap() {
+  bool ending = false;
+  while (!ending) {
+    io_uring_cqe* cqe = nullptr;
+    if (io_uring_wait_cqe(&ring_, &cqe) < 0) continue;  // interrupted
+    // Many completions are often there at once: handle them all before going back to the kernel.
+    while (cqe != nullptr) {
+      auto* operation = static_cast<Operation*>(io_uring_cqe_get_data(cqe));
+      const int result = cqe->res;
+      io_uring_cqe_seen(&ring_, cqe);
+      if (operation == nullptr) {
+        ending = true;
+      } else {
+        complete(operation, result);
+      }
+      cqe = nullptr;
+      if (io_uring_peek_cqe(&ring_, &cqe) != 0) cqe = nullptr;
+    }
+    submit_waiting();
+  }
+}
+
+}  // namespace blobcache::page

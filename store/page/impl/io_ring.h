@@ -1,0 +1,71 @@
+#pragma once
+
+#include <liburing.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
+
+namespace blobcache::page {
+
+/// Asynchronous file I/O by io_uring. Any thread submits; one thread of the ring's own reaps and calls back.
+///
+/// At most `depth` operations are in the kernel; the rest wait in a queue whose length is bounded by the
+/// callers (reads by the store's admission, writes by the writers' buffers). Thread-safe. Destroying it waits
+/// for every operation.
+class IoRing {
+ public:
+  /// 0, or a negative errno value. Called on the ring's thread; must not block. -ENODATA: the file ended
+  /// before `needed` bytes.
+  using Done = absl::AnyInvocable<void(int result)>;
+
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<IoRing>> create(unsigned depth);
+  ~IoRing();
+  IoRing(const IoRing&) = delete;
+  IoRing& operator=(const IoRing&) = delete;
+
+  /// Reads into `into` at `offset`; done when `needed` bytes (at most into.size()) have come. With direct I/O
+  /// address, size and offset are multiples of the page size, while `needed` may be the file's odd end.
+  void read(int fd, absl::Span<std::byte> into, uint64_t offset, size_t needed, Done done);
+
+  /// Writes all of `from` at `offset`. `from` stays valid until `done`.
+  void write(int fd, absl::Span<const std::byte> from, uint64_t offset, Done done);
+
+ private:
+  struct Operation {
+    bool is_write = false;
+    int fd = -1;
+    std::byte* data = nullptr;
+    size_t size = 0;
+    uint64_t offset = 0;
+    size_t needed = 0;
+    size_t moved = 0;
+    Done done;
+  };
+
+  explicit IoRing(unsigned depth) : depth_(depth) {}
+  void submit(std::unique_ptr<Operation> operation);
+  void prepare(Operation* operation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void submit_waiting();
+  void reap();
+  /// Handles one completion: resubmits what a short transfer left, or takes the operation's outcome.
+  void complete(Operation* operation, int result);
+
+  const unsigned depth_;
+  io_uring ring_{};
+  absl::Mutex mutex_;  ///< the submission side
+  unsigned in_kernel_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::deque<std::unique_ptr<Operation>> waiting_ ABSL_GUARDED_BY(mutex_);
+  std::thread reaper_;
+};
+
+}  // namespace blobcache::page

@@ -1,0 +1,82 @@
+#include "store/page/impl/map_loader.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/status.h"
+#include "store/page/impl/object_impl.h"
+
+namespace blobcache::page {
+namespace {
+
+/// A block's bytes where direct I/O can put them.
+struct alignas(kMapBlockSize) AlignedBlock {
+  MapBlockBytes bytes;
+};
+
+}  // namespace
+
+absl::StatusOr<MapCache::Block> MapLoader::accept(ObjectImpl& object, uint64_t number,
+                                                  absl::StatusOr<MapBlock> decoded) {
+  if (!decoded.ok()) {
+    counters_.add(Counters::kMapErrors);
+    const absl::Status error = base::annotate(
+        decoded.status(), fmt::format("object {}, block {}", object.key().hex(), number));
+    spdlog::error("a page map is damaged: {}", base::message(error));
+    return error;
+  }
+  auto block = std::make_shared<const MapBlock>(*std::move(decoded));
+  const uint64_t first = number * kExtentsPerMapBlock;
+  const uint64_t count =
+      std::min<uint64_t>(kExtentsPerMapBlock, object.extent_count() - first);
+  for (uint64_t i = 0; i < count; ++i) {
+    Extent& extent = object.extents().get(first + i);
+    absl::MutexLock lock(&flights_.shard({object.id(), first + i}).mutex);
+    // Once told, an extent knows better than the file: a page that failed its checksum is off the list.
+    if (extent.map_loaded.load(std::memory_order_relaxed)) continue;
+    extent.on_disk.store(block->on_disk[i], std::memory_order_relaxed);
+    extent.zero.store(block->zero[i], std::memory_order_relaxed);
+    extent.map_loaded.store(true, std::memory_order_release);
+  }
+  cache_.insert(object.id(), number, block);
+  return block;
+}
+
+void MapLoader::load(const std::shared_ptr<ObjectImpl>& object, uint64_t block, Loaded loaded) {
+  if (MapCache::Block cached = cache_.find(object->id(), block)) {
+    loaded(std::move(cached));
+    return;
+  }
+  if (object->has_map_file()) {
+    read_file(object, block, std::move(loaded));
+    return;
+  }
+  loaded(accept(*object, block,
+                decode_inline_map(object->inline_map(), object->size_bytes(),
+                                  object->incarnation())));
+}
+
+void MapLoader::read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t block,
+                          Loaded loaded) {
+  if (absl::Status status = object->file().open(); !status.ok()) {
+    loaded(std::move(status));
+    return;
+  }
+  auto buffer = std::make_unique<AlignedBlock>();
+  const absl::Span<std::byte> into = absl::MakeSpan(buffer->bytes);
+  ring_.read(object->file().map_fd(), into, map_block_offset(block), kMapBlockSize,
+             [this, object, block, buffer = std::move(buffer),
+              loaded = std::move(loaded)](int result) mutable {
+               absl::StatusOr<MapBlock> decoded =
+                   result == 0
+                       ? decode_map_block(buffer->bytes, block, object->incarnation())
+                       : absl::StatusOr<MapBlock>(absl::DataLossError(fmt::format(
+                             "cannot read its page map (error {})", -result)));
+               loaded(accept(*object, block, std::move(decoded)));
+             });
+}
+
+}  // namespace blobcache::page

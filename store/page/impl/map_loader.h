@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "store/page/impl/counters.h"
+#include "store/page/impl/flight_table.h"
+#include "store/page/impl/io_ring.h"
+#include "store/page/impl/map_cache.h"
+
+namespace blobcache::page {
+
+class ObjectImpl;
+
+/// Brings page map blocks: from the cache, from the object's catalog row (inline maps) or from its map file.
+/// What it brings is checked, and told to the block's extents the first time. Thread-safe.
+class MapLoader {
+ public:
+  using Loaded = absl::AnyInvocable<void(absl::StatusOr<MapCache::Block>)>;
+
+  MapLoader(uint64_t cache_bytes, FlightTable& flights, IoRing& ring, Counters& counters)
+      : cache_(cache_bytes), flights_(flights), ring_(ring), counters_(counters) {}
+
+  /// Calls `loaded` with the block: on this thread when it is at hand, else on the ring's. An object whose
+  /// files are gone or whose map is damaged: NOT_FOUND, DATA_LOSS.
+  void load(const std::shared_ptr<ObjectImpl>& object, uint64_t block, Loaded loaded);
+
+ private:
+  void read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t block, Loaded loaded);
+  /// Caches a decoded block and tells its extents; or counts and explains the damage.
+  absl::StatusOr<MapCache::Block> accept(ObjectImpl& object, uint64_t number,
+                                         absl::StatusOr<MapBlock> decoded);
+
+  MapCache cache_;
+  FlightTable& flights_;
+  IoRing& ring_;
+  Counters& counters_;
+};
+
+}  // namespace blobcache::page

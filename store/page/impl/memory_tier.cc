@@ -1,0 +1,171 @@
+#include "store/page/impl/memory_tier.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "store/page/impl/object_impl.h"
+
+namespace blobcache::page {
+namespace {
+
+/// Free pages that the background keeps: 1/32 of the budget, at most 16 MiB, and twice that when it is done.
+uint64_t low_watermark(uint64_t budget_pages) {
+  return std::min<uint64_t>(budget_pages / 32, (uint64_t{16} << 20) >> kPageShift);
+}
+
+/// How many pinned victims one eviction looks past before it gives up.
+constexpr int kMaxPinnedVictims = 256;
+
+}  // namespace
+
+MemoryTier::MemoryTier(uint64_t budget_bytes, FlightTable& flights, Counters& counters)
+    : pool_(budget_bytes),
+      uses_(pool_.frame_count()),
+      flights_(flights),
+      counters_(counters),
+      low_pages_(low_watermark(pool_.budget_pages())),
+      high_pages_(2 * low_pages_),
+      owners_(pool_.frame_count()) {}
+
+absl::StatusOr<std::unique_ptr<MemoryTier>> MemoryTier::create(uint64_t budget_bytes,
+                                                               std::string_view eviction,
+                                                               FlightTable& flights,
+                                                               Counters& counters) {
+  std::unique_ptr<MemoryTier> tier(
+      new MemoryTier(budget_bytes, flights, counters));  // NOLINT: private constructor
+  auto policy = make_eviction_policy(eviction, tier->pool_.frame_count(), tier->uses_);
+  if (!policy.ok()) return policy.status();
+  {
+    absl::MutexLock lock(&tier->mutex_);
+    tier->policy_ = *std::move(policy);
+  }
+  tier->thread_ = std::thread([raw = tier.get()] { raw->run(); });
+  return tier;
+}
+
+MemoryTier::~MemoryTier() {
+  if (!thread_.joinable()) return;
+  {
+    absl::MutexLock lock(&wake_mutex_);
+    ending_ = true;
+  }
+  thread_.join();
+}
+
+std::optional<FrameRef> MemoryTier::acquire(PageMask wanted) {
+  std::optional<FrameRef> frame = pool_.acquire(wanted);
+  while (!frame && make_room(kPagesPerExtent)) frame = pool_.acquire(wanted);
+  wake_if_low();
+  return frame;
+}
+
+bool MemoryTier::make_room(uint64_t pages) {
+  const uint64_t wanted = pool_.available_pages() + pages;
+  absl::MutexLock lock(&mutex_);
+  if (!evict_one()) return false;
+  while (pool_.available_pages() < wanted && evict_one()) {
+  }
+  return true;
+}
+
+bool MemoryTier::evict_one() {
+  for (int tries = 0; tries < kMaxPinnedVictims; ++tries) {
+    const std::optional<uint32_t> victim = policy_->evict();
+    if (!victim) return false;
+    const Owner owner = owners_[*victim];
+    if (detach(*victim, owner)) {
+      counters_.add(Counters::kMemoryEvictedExtents);
+      return true;
+    }
+    const uint64_t object = owner.object == nullptr ? 0 : owner.object->id();
+    policy_->restore(*victim, ExtentId{object, owner.extent}.hash());
+  }
+  return false;
+}
+
+bool MemoryTier::detach(uint32_t frame, const Owner& owner) {
+  const FrameRef ref = pool_.current(frame);
+  if (owner.object == nullptr) {
+    // The object died while a reader held the frame; nothing refers to it any more.
+    if (!pool_.begin_evict(ref)) return false;
+  } else {
+    const ExtentId id{owner.object->id(), owner.extent};
+    Extent& extent = owner.object->extents().get(owner.extent);
+    absl::MutexLock lock(&flights_.shard(id).mutex);
+    if (!pool_.begin_evict(ref)) return false;
+    extent.in_memory.store(0, std::memory_order_release);
+    extent.frame.store(Extent::kNoFrame, std::memory_order_release);
+  }
+  owners_[frame] = {};
+  pool_.release(frame);
+  return true;
+}
+
+void MemoryTier::adopt(uint32_t frame, ObjectImpl& object, uint64_t extent) {
+  absl::MutexLock lock(&mutex_);
+  owners_[frame] = {&object, extent};
+  policy_->insert(frame, ExtentId{object.id(), extent}.hash());
+}
+
+uint64_t MemoryTier::drop(ObjectImpl& object, bool dying) {
+  uint64_t dropped = 0;
+  absl::MutexLock lock(&mutex_);
+  object.extents().for_each_touched(object.extent_count(), [&](uint64_t index, Extent& extent) {
+    mutex_.AssertHeld();
+    const uint64_t word = extent.frame.load(std::memory_order_acquire);
+    if (word == Extent::kNoFrame) return;
+    const uint32_t frame = FrameRef::from_word(word).index;
+    // A frame that a reader has attached and not yet adopted is pinned by that reader.
+    if (owners_[frame].object != &object || owners_[frame].extent != index) return;
+    const auto pages = static_cast<uint64_t>(std::popcount(extent.in_memory.load()));
+    if (detach(frame, owners_[frame])) {
+      policy_->erase(frame);
+      dropped += pages;
+    } else if (dying) {
+      owners_[frame] = {};
+    }
+  });
+  return dropped;
+}
+
+void MemoryTier::wake_if_low() {
+  if (pool_.available_pages() >= low_pages_) return;
+  if (wake_sent_.exchange(true, std::memory_order_relaxed)) return;
+  absl::MutexLock lock(&wake_mutex_);
+  low_ = true;
+}
+
+void MemoryTier::retry_later(absl::AnyInvocable<void()> retry) {
+  absl::MutexLock lock(&wake_mutex_);
+  retries_.push_back(std::move(retry));
+}
+
+void MemoryTier::run() {
+  const auto work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(wake_mutex_) {
+    return ending_ || low_ || !retries_.empty();
+  };
+  while (true) {
+    std::vector<absl::AnyInvocable<void()>> retries;
+    {
+      absl::MutexLock lock(&wake_mutex_);
+      wake_mutex_.Await(absl::Condition(&work));
+      if (ending_ && retries_.empty()) return;
+      low_ = false;
+      wake_sent_.store(false, std::memory_order_relaxed);
+      retries.swap(retries_);
+    }
+    bool stuck = false;
+    while (!stuck && pool_.available_pages() < high_pages_) stuck = !make_room(kPagesPerExtent);
+    for (auto& retry : retries) retry();
+    // Everything is pinned: pins go within their holders' deadlines, so look again in a moment.
+    if (stuck) absl::SleepFor(absl::Milliseconds(1));
+  }
+}
+
+uint64_t MemoryTier::pinned_frames() const {
+  uint64_t pinned = 0;
+  for (uint32_t frame = 0; frame < pool_.used_frames(); ++frame) pinned += pool_.pinned(frame);
+  return pinned;
+}
+
+}  // namespace blobcache::page

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "store/page/eviction.h"
+#include "store/page/frame_pool.h"
+#include "store/page/impl/counters.h"
+#include "store/page/impl/flight_table.h"
+
+namespace blobcache::page {
+
+class ObjectImpl;
+
+/// L0: which extent each frame holds, and which goes when room is needed.
+///
+/// A thread of its own keeps a few free pages between two watermarks, so that a miss seldom evicts by itself;
+/// it also wakes reads that found every frame pinned. What is in L0 is also on disk or at a source, so evicting
+/// does no I/O.
+///
+/// Thread-safe. Lock order: mutex_, then a flight shard's.
+class MemoryTier {
+ public:
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<MemoryTier>> create(
+      uint64_t budget_bytes, std::string_view eviction, FlightTable& flights, Counters& counters);
+  ~MemoryTier();
+  MemoryTier(const MemoryTier&) = delete;
+  MemoryTier& operator=(const MemoryTier&) = delete;
+
+  [[nodiscard]] FramePool& pool() { return pool_; }
+
+  /// A hit on this frame: what the policy learns from. Lock-free.
+  void use(uint32_t frame) { uses_.use(frame); }
+
+  /// A frame with one pin and `wanted` charged, evicting others when there is none. Nothing when all are
+  /// pinned. Call it with no lock held.
+  [[nodiscard]] std::optional<FrameRef> acquire(PageMask wanted);
+  /// Evicts until about `pages` more could be charged. Returns false when nothing could go. No lock held.
+  bool make_room(uint64_t pages);
+
+  /// The frame is now the extent's: it may be evicted once nobody pins it. Call it with the frame pinned and
+  /// no lock held.
+  void adopt(uint32_t frame, ObjectImpl& object, uint64_t extent);
+  /// Drops an object's frames; with `dying`, pinned ones are left to go when their pins do. Returns pages.
+  uint64_t drop(ObjectImpl& object, bool dying);
+
+  /// Calls `retry` soon, on the tier's thread, after trying to evict: for reads that found no frame. The
+  /// store's admission bounds how many wait.
+  void retry_later(absl::AnyInvocable<void()> retry);
+
+  [[nodiscard]] uint64_t pinned_frames() const;
+
+ private:
+  struct Owner {
+    ObjectImpl* object = nullptr;
+    uint64_t extent = 0;
+  };
+
+  MemoryTier(uint64_t budget_bytes, FlightTable& flights, Counters& counters);
+
+  [[nodiscard]] bool evict_one() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  /// Takes the frame from its extent and frees it; false when it is pinned.
+  [[nodiscard]] bool detach(uint32_t frame, const Owner& owner)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void wake_if_low();
+  void run();
+
+  FramePool pool_;
+  UseCounters uses_;
+  FlightTable& flights_;
+  Counters& counters_;
+  const uint64_t low_pages_;
+  const uint64_t high_pages_;
+
+  absl::Mutex mutex_;
+  std::unique_ptr<EvictionPolicy> policy_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Owner> owners_ ABSL_GUARDED_BY(mutex_);
+
+  absl::Mutex wake_mutex_;  ///< never held together with another
+  bool ending_ ABSL_GUARDED_BY(wake_mutex_) = false;
+  bool low_ ABSL_GUARDED_BY(wake_mutex_) = false;
+  std::vector<absl::AnyInvocable<void()>> retries_ ABSL_GUARDED_BY(wake_mutex_);
+  std::atomic<bool> wake_sent_{false};
+  std::thread thread_;
+};
+
+}  // namespace blobcache::page

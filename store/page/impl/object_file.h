@@ -1,0 +1,57 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "base/unique_fd.h"
+#include "store/page/impl/disk_tier.h"
+#include "store/page/object_key.h"
+
+namespace blobcache::page {
+
+/// The open files of one object: data and page map, opened at first use and closed with the object, so that
+/// readers who hold the object go on reading when its name is gone. Thread-safe.
+class ObjectFile {
+ public:
+  ObjectFile(DiskTier& disk, const ObjectKey& key, const Incarnation& incarnation, bool has_map)
+      : disk_(disk), key_(key), incarnation_(incarnation), has_map_(has_map) {}
+
+  /// Opens what is not open yet. The error is the disk's (NOT_FOUND for a file that is gone).
+  [[nodiscard]] absl::Status open() {
+    if (opened_.load(std::memory_order_acquire)) return absl::OkStatus();
+    absl::MutexLock lock(&mutex_);
+    if (opened_.load(std::memory_order_relaxed)) return absl::OkStatus();
+    const std::filesystem::path path = disk_.object_path(key_, incarnation_);
+    auto data = disk_.open_file(path, O_RDONLY);
+    if (!data.ok()) return data.status();
+    if (has_map_) {
+      auto map = disk_.open_file(path.string() + ".map", O_RDONLY);
+      if (!map.ok()) return map.status();
+      map_ = *std::move(map);
+    }
+    data_ = *std::move(data);
+    opened_.store(true, std::memory_order_release);
+    return absl::OkStatus();
+  }
+
+  /// Valid after open().
+  [[nodiscard]] int data_fd() const { return data_.get(); }
+  [[nodiscard]] int map_fd() const { return map_.get(); }
+
+ private:
+  DiskTier& disk_;
+  const ObjectKey key_;
+  const Incarnation incarnation_;
+  const bool has_map_;
+  std::atomic<bool> opened_{false};
+  absl::Mutex mutex_;
+  // Written once under mutex_, before opened_ is published; read freely after it.
+  base::UniqueFd data_;
+  base::UniqueFd map_;
+};
+
+}  // namespace blobcache::page

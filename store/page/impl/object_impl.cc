@@ -1,0 +1,106 @@
+#include "store/page/impl/object_impl.h"
+
+#include <fmt/format.h>
+
+#include <bit>
+#include <utility>
+
+#include "absl/synchronization/notification.h"
+#include "store/page/impl/map_loader.h"
+#include "store/page/impl/pinned_range_builder.h"
+#include "store/page/impl/read_operation.h"
+#include "store/page/impl/store_core.h"
+
+namespace blobcache::page {
+
+ObjectImpl::ObjectImpl(uint64_t id, ObjectSpec spec, StoreCore& core)
+    : id_(id),
+      spec_(std::move(spec)),
+      core_(core),
+      extents_(page::extent_count(spec_.size_bytes)),
+      file_(core.disk, spec_.key, spec_.incarnation, spec_.inline_map.empty()) {}
+
+ObjectImpl::~ObjectImpl() { core_.memory.drop(*this, /*dying=*/true); }
+
+std::optional<uint32_t> ObjectImpl::pin_hit(uint64_t index, PageMask wanted) {
+  const Extent* extent = extents_.find(index);
+  if (extent == nullptr) return std::nullopt;
+  const uint64_t word = extent->frame.load(std::memory_order_acquire);
+  if (word == Extent::kNoFrame) return std::nullopt;
+  const FrameRef frame = FrameRef::from_word(word);
+  FramePool& pool = core_.memory.pool();
+  if (!pool.pin(frame)) return std::nullopt;
+  // Only now is the frame ours; the words read before the pin may be of an earlier use.
+  if (extent->frame.load(std::memory_order_acquire) == word &&
+      (wanted & ~extent->in_memory.load(std::memory_order_acquire)) == 0) {
+    core_.memory.use(frame.index);
+    return frame.index;
+  }
+  pool.unpin(frame.index);
+  return std::nullopt;
+}
+
+bool ObjectImpl::try_read(uint64_t offset, uint64_t length, PinnedRange& range) {
+  if (!in_range(offset, length)) return false;
+  PinnedRangeBuilder builder(core_.memory.pool(), range);
+  const uint64_t end = offset + length;
+  uint64_t pages = 0;
+  for (uint64_t at = offset; at < end;) {
+    const uint64_t index = at >> kExtentShift;
+    const uint64_t stop = std::min(end, (index + 1) << kExtentShift);
+    const PageMask wanted = pages_touched(index, at, stop - at);
+    const std::optional<uint32_t> frame = pin_hit(index, wanted);
+    if (!frame) {
+      range.release();
+      return false;
+    }
+    builder.add(*frame, at & (kExtentSize - 1), stop - at);
+    pages += static_cast<uint64_t>(std::popcount(wanted));
+    at = stop;
+  }
+  core_.counters.add(Counters::kReads);
+  core_.counters.add(Counters::kMemoryHitPages, pages);
+  return true;
+}
+
+PendingRead ObjectImpl::read(uint64_t offset, uint64_t length, ReadDone done) {
+  if (!in_range(offset, length)) {
+    done(absl::OutOfRangeError(fmt::format(
+        "a read of {} bytes at {} does not lie in an object of {} bytes, or is over {} bytes",
+        length, offset, size_bytes(), kMaxRead)));
+    return {};
+  }
+  PinnedRange range;
+  if (try_read(offset, length, range)) {
+    done(std::move(range));
+    return {};
+  }
+  auto operation = std::make_shared<ReadOperation>(core_, shared_from_this(), offset, length,
+                                                   std::move(done));
+  core_.admission.enter(operation->extents(), [operation] { operation->start(); });
+  return pending(operation);
+}
+
+absl::StatusOr<Residency> ObjectImpl::residency() {
+  Residency residency;
+  residency.pages = page_count(size_bytes());
+  for (uint64_t block = 0; block < map_block_count(size_bytes()); ++block) {
+    absl::Notification loaded;
+    absl::Status status;
+    core_.maps.load(shared_from_this(), block, [&](absl::StatusOr<MapCache::Block> result) {
+      status = result.status();
+      loaded.Notify();
+    });
+    loaded.WaitForNotification();
+    if (!status.ok()) return status;
+  }
+  extents_.for_each_touched(extent_count(), [&](uint64_t, const Extent& extent) {
+    const PageMask zero = extent.zero.load();
+    residency.memory_pages += static_cast<uint64_t>(std::popcount(extent.in_memory.load()));
+    residency.disk_pages += static_cast<uint64_t>(std::popcount(extent.on_disk.load() | zero));
+    residency.zero_pages += static_cast<uint64_t>(std::popcount(zero));
+  });
+  return residency;
+}
+
+}  // namespace blobcache::page

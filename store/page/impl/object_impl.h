@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "store/page/impl/extent_table.h"
+#include "store/page/impl/object_file.h"
+#include "store/page/object.h"
+#include "store/page/page_map.h"
+
+namespace blobcache::page {
+
+struct StoreCore;
+
+/// An object in use: its extents, its open files, and the way to the tiers.
+///
+/// Held by the store's table and by every ObjectRef, read and fetch. Thread-safe.
+class ObjectImpl final : public Object, public std::enable_shared_from_this<ObjectImpl> {
+ public:
+  /// `id` is unique in this process; `core` outlives the object.
+  ObjectImpl(uint64_t id, ObjectSpec spec, StoreCore& core);
+  ~ObjectImpl() override;
+
+  [[nodiscard]] const ObjectKey& key() const override { return spec_.key; }
+  [[nodiscard]] uint64_t size_bytes() const override { return spec_.size_bytes; }
+  [[nodiscard]] bool try_read(uint64_t offset, uint64_t length, PinnedRange& range) override;
+  PendingRead read(uint64_t offset, uint64_t length, ReadDone done) override;
+  [[nodiscard]] absl::StatusOr<Residency> residency() override;
+
+  [[nodiscard]] uint64_t id() const { return id_; }
+  [[nodiscard]] const Incarnation& incarnation() const { return spec_.incarnation; }
+  [[nodiscard]] const std::shared_ptr<Source>& source() const { return spec_.source; }
+  [[nodiscard]] const std::string& inline_map() const { return spec_.inline_map; }
+  [[nodiscard]] bool has_map_file() const { return spec_.inline_map.empty(); }
+  [[nodiscard]] uint64_t extent_count() const { return page::extent_count(spec_.size_bytes); }
+  [[nodiscard]] ExtentTable& extents() { return extents_; }
+  [[nodiscard]] ObjectFile& file() { return file_; }
+  /// The part of a range of pages that the object really has: all but the last page's tail.
+  [[nodiscard]] uint64_t bytes_of_pages(uint64_t offset, uint64_t length) const {
+    return std::min(length, spec_.size_bytes - offset);
+  }
+
+ private:
+  [[nodiscard]] bool in_range(uint64_t offset, uint64_t length) const {
+    return length > 0 && length <= kMaxRead && offset < spec_.size_bytes &&
+           length <= spec_.size_bytes - offset;
+  }
+  /// Pins the extent's frame if it holds all of `wanted`; the frame's index, or nothing.
+  [[nodiscard]] std::optional<uint32_t> pin_hit(uint64_t index, PageMask wanted);
+
+  const uint64_t id_;
+  const ObjectSpec spec_;
+  StoreCore& core_;
+  ExtentTable extents_;
+  ObjectFile file_;
+};
+
+}  // namespace blobcache::page

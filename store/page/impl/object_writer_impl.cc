@@ -1,0 +1,279 @@
+#include "store/page/impl/object_writer_impl.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "base/status.h"
+#include "store/page/checksum.h"
+
+namespace blobcache::page {
+
+struct ObjectWriterImpl::Buffer {
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<std::byte, Free> memory{
+      static_cast<std::byte*>(std::aligned_alloc(kPageSize, kBufferSize))};
+  size_t filled = 0;
+  size_t writes = 0;  ///< under way; guarded by the writer's mutex_
+  bool in_use = false;
+};
+
+ObjectWriterImpl::ObjectWriterImpl(DiskTier& disk, Retention retention)
+    : disk_(disk), retention_(retention) {
+  disk_.begin_writing(incarnation_);
+}
+
+absl::StatusOr<std::unique_ptr<ObjectWriterImpl>> ObjectWriterImpl::create(DiskTier& disk,
+                                                                           Retention retention,
+                                                                           uint64_t size_hint) {
+  if (size_hint > kMaxObjectSize) {
+    return absl::InvalidArgumentError(fmt::format("{} bytes are too many", size_hint));
+  }
+  // Asked for and given back: whether it fits now. The real bytes are reserved as they come, since a sparse
+  // object needs fewer.
+  const DiskBudget::Usage usage = disk.budget().usage();
+  if (size_hint > usage.budget - std::min(usage.budget, usage.kept)) {
+    BLOBCACHE_RETURN_IF_ERROR(disk.budget().reserve(size_hint, retention));
+    disk.budget().release(size_hint, retention);
+  }
+  std::unique_ptr<ObjectWriterImpl> writer(
+      new ObjectWriterImpl(disk, retention));  // NOLINT: private constructor
+  BLOBCACHE_RETURN_IF_ERROR(writer->open_files());
+  return writer;
+}
+
+absl::Status ObjectWriterImpl::open_files() {
+  BLOBCACHE_ASSIGN_OR_RETURN(
+      data_, disk_.open_file(disk_.temporary_path(incarnation_), O_RDWR | O_CREAT | O_EXCL));
+  return absl::OkStatus();
+}
+
+ObjectWriterImpl::~ObjectWriterImpl() {
+  const absl::Status writes = wait_for_writes();
+  if (!kept_) {
+    disk_.unlink_temporary(incarnation_);
+    if (sealed_) {
+      const absl::Status removed = disk_.unlink(key_, incarnation_);
+      if (!removed.ok()) spdlog::warn("cannot undo a put: {}", base::message(removed));
+    }
+    disk_.budget().release(reserved_bytes_, retention_);
+  }
+  disk_.end_writing(incarnation_);
+}
+
+absl::Status ObjectWriterImpl::append(absl::Span<const std::byte> bytes) {
+  if (bytes.size() > kMaxObjectSize - size_bytes_) {
+    return absl::InvalidArgumentError("an object cannot be larger than 2^62 bytes");
+  }
+  while (!bytes.empty()) {
+    if (current_ == nullptr) {
+      BLOBCACHE_ASSIGN_OR_RETURN(current_, free_buffer());
+    }
+    const size_t taken = std::min(bytes.size(), kBufferSize - current_->filled);
+    std::memcpy(current_->memory.get() + current_->filled, bytes.data(), taken);
+    current_->filled += taken;
+    size_bytes_ += taken;
+    bytes.remove_prefix(taken);
+    if (current_->filled == kBufferSize) BLOBCACHE_RETURN_IF_ERROR(flush());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ObjectWriterImpl::Buffer*> ObjectWriterImpl::free_buffer() {
+  absl::MutexLock lock(&mutex_);
+  const auto unused = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return buffers_.size() < kBuffers ||
+           std::any_of(buffers_.begin(), buffers_.end(), [](const auto& b) { return !b->in_use; });
+  };
+  mutex_.Await(absl::Condition(&unused));
+  if (!write_error_.ok()) return write_error_;
+  auto at = std::find_if(buffers_.begin(), buffers_.end(),
+                         [](const auto& buffer) { return !buffer->in_use; });
+  if (at == buffers_.end()) at = buffers_.insert(buffers_.end(), std::make_unique<Buffer>());
+  (*at)->in_use = true;
+  (*at)->filled = 0;
+  return at->get();
+}
+
+absl::Status ObjectWriterImpl::reserve(uint64_t bytes) {
+  BLOBCACHE_RETURN_IF_ERROR(disk_.budget().reserve(bytes, retention_));
+  reserved_bytes_ += bytes;
+  return absl::OkStatus();
+}
+
+absl::Status ObjectWriterImpl::enter_map_block(uint64_t block) {
+  if (block == map_block_number_) return absl::OkStatus();
+  if (!map_file_.valid()) {
+    const std::string path = disk_.temporary_path(incarnation_).string() + ".map";
+    BLOBCACHE_ASSIGN_OR_RETURN(map_file_, disk_.open_file(path, O_RDWR | O_CREAT | O_EXCL));
+    BLOBCACHE_RETURN_IF_ERROR(reserve(2 * kMapBlockSize));  // the header and the first block
+  } else {
+    BLOBCACHE_RETURN_IF_ERROR(reserve(kMapBlockSize));
+  }
+  write_map_block();
+  map_block_number_ = block;
+  map_block_ = MapBlock();
+  return absl::OkStatus();
+}
+
+void ObjectWriterImpl::write_map_block() {
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<std::byte, Free> memory(
+      static_cast<std::byte*>(std::aligned_alloc(kMapBlockSize, kMapBlockSize)));
+  const MapBlockBytes bytes = encode_map_block(map_block_, map_block_number_, incarnation_);
+  std::memcpy(memory.get(), bytes.data(), bytes.size());
+  {
+    absl::MutexLock lock(&mutex_);
+    ++writes_under_way_;
+  }
+  disk_.counters().add(Counters::kDiskWrittenBytes, kMapBlockSize);
+  const absl::Span<const std::byte> from(memory.get(), kMapBlockSize);
+  disk_.ring().write(
+      map_file_.get(), from, map_block_offset(map_block_number_),
+      [this, kept_alive = std::move(memory)](int result) { write_done(nullptr, result); });
+}
+
+absl::StatusOr<std::vector<PageMask>> ObjectWriterImpl::map_pages(const Buffer& buffer) {
+  const size_t pages = page_count(buffer.filled);
+  std::vector<PageMask> data((pages + kPagesPerExtent - 1) / kPagesPerExtent);
+  for (size_t page = 0; page < pages; ++page) {
+    const uint64_t number = (buffer_offset_ >> kPageShift) + page;
+    const uint64_t extent = number / kPagesPerExtent;
+    BLOBCACHE_RETURN_IF_ERROR(enter_map_block(map_block_of(extent)));
+    const uint64_t local = extent % kExtentsPerMapBlock;
+    const auto bit = static_cast<uint32_t>(number % kPagesPerExtent);
+    const absl::Span<const std::byte> bytes(buffer.memory.get() + page * kPageSize, kPageSize);
+    if (is_zero(bytes)) {
+      map_block_.zero.at(local) |= page_mask(bit, 1);
+      continue;
+    }
+    map_block_.on_disk.at(local) |= page_mask(bit, 1);
+    map_block_.checksum.at(local * kPagesPerExtent + bit) =
+        page_checksum(crc32c(bytes), incarnation_, number);
+    data[page / kPagesPerExtent] |= page_mask(static_cast<uint32_t>(page % kPagesPerExtent), 1);
+  }
+  return data;
+}
+
+absl::Status ObjectWriterImpl::flush() {
+  Buffer* buffer = std::exchange(current_, nullptr);
+  const size_t pages = page_count(buffer->filled);
+  // Direct I/O writes whole pages; seal() cuts the file to its size.
+  std::memset(buffer->memory.get() + buffer->filled, 0, pages * kPageSize - buffer->filled);
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::vector<PageMask> data, map_pages(*buffer));
+  uint64_t bytes = 0;
+  for (const PageMask word : data) bytes += uint64_t(std::popcount(word)) << kPageShift;
+  BLOBCACHE_RETURN_IF_ERROR(reserve(bytes));
+  {
+    // One more than the runs, so that the buffer is not free before its last run is on its way.
+    absl::MutexLock lock(&mutex_);
+    ++writes_under_way_;
+    ++buffer->writes;
+  }
+  const auto has_data = [&](size_t page) {
+    return page < pages && (data[page / kPagesPerExtent] >> (page % kPagesPerExtent) & 1) != 0;
+  };
+  for (size_t page = 0; page < pages; ++page) {
+    if (!has_data(page)) continue;
+    const size_t begin = page;
+    while (has_data(page)) ++page;
+    write_run(buffer, begin * kPageSize, page * kPageSize);
+  }
+  buffer_offset_ += buffer->filled;
+  write_done(buffer, 0);
+  return absl::OkStatus();
+}
+
+void ObjectWriterImpl::write_run(Buffer* buffer, size_t begin, size_t end) {
+  {
+    absl::MutexLock lock(&mutex_);
+    ++writes_under_way_;
+    ++buffer->writes;
+  }
+  disk_.counters().add(Counters::kDiskWrittenBytes, end - begin);
+  disk_.ring().write(data_.get(), {buffer->memory.get() + begin, end - begin},
+                     buffer_offset_ + begin,
+                     [this, buffer](int result) { write_done(buffer, result); });
+}
+
+void ObjectWriterImpl::write_done(Buffer* buffer, int result) {
+  absl::MutexLock lock(&mutex_);
+  if (result != 0) write_error_.Update(base::errno_error(-result, "writing to the store"));
+  if (buffer != nullptr && --buffer->writes == 0) buffer->in_use = false;
+  --writes_under_way_;
+}
+
+absl::Status ObjectWriterImpl::wait_for_writes() {
+  absl::MutexLock lock(&mutex_);
+  const auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return writes_under_way_ == 0;
+  };
+  mutex_.Await(absl::Condition(&none));
+  return write_error_;
+}
+
+absl::Status ObjectWriterImpl::sync(int fd) {
+  disk_.counters().add(Counters::kSyncs);
+  if (::fsync(fd) != 0) return base::errno_error(errno, "syncing an object");
+  return absl::OkStatus();
+}
+
+absl::Status ObjectWriterImpl::write_map_header(const ObjectKey& key) {
+  struct alignas(kMapBlockSize) Aligned {
+    MapBlockBytes bytes;
+  };
+  auto header = std::make_unique<Aligned>();
+  header->bytes = encode_map_header({kPageMapVersion, key, incarnation_, size_bytes_});
+  const ssize_t written = ::pwrite(map_file_.get(), header->bytes.data(), kMapBlockSize, 0);
+  if (written != static_cast<ssize_t>(kMapBlockSize)) {
+    return base::errno_error(written < 0 ? errno : ENOSPC, "writing a page map");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SealedObject> ObjectWriterImpl::seal(const ObjectKey& key,
+                                                    const std::string& description) {
+  if (current_ != nullptr) BLOBCACHE_RETURN_IF_ERROR(flush());
+  const bool has_map = size_bytes_ > kInlineMapMaxObject;
+  // Any number that is not the last block's sends that block out.
+  if (has_map) BLOBCACHE_RETURN_IF_ERROR(enter_map_block(map_block_number_ + 1));
+  BLOBCACHE_RETURN_IF_ERROR(wait_for_writes());
+  if (::ftruncate(data_.get(), static_cast<off_t>(size_bytes_)) != 0) {
+    return base::errno_error(errno, "sizing an object");
+  }
+  // Only --rebuild needs the description; a file system without attributes is no reason to refuse the bytes.
+  if (::fsetxattr(data_.get(), "user.blobcache", description.data(), description.size(), 0) != 0 &&
+      errno != ENOTSUP) {
+    return base::errno_error(errno, "describing an object");
+  }
+  BLOBCACHE_RETURN_IF_ERROR(sync(data_.get()));
+  if (has_map) {
+    BLOBCACHE_RETURN_IF_ERROR(write_map_header(key));
+    BLOBCACHE_RETURN_IF_ERROR(sync(map_file_.get()));
+  }
+  key_ = key;
+  sealed_ = true;
+  BLOBCACHE_RETURN_IF_ERROR(disk_.publish(key, incarnation_, has_map));
+  SealedObject object{incarnation_, size_bytes_, reserved_bytes_, {}};
+  if (!has_map) object.inline_map = encode_inline_map(map_block_, size_bytes_, incarnation_);
+  return object;
+}
+
+void ObjectWriterImpl::keep() {
+  kept_ = true;
+  disk_.end_writing(incarnation_);
+}
+
+}  // namespace blobcache::page

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <memory>
+
+#include "store/page/impl/admission.h"
+#include "store/page/impl/counters.h"
+#include "store/page/impl/disk_tier.h"
+#include "store/page/impl/flight_table.h"
+#include "store/page/impl/map_loader.h"
+#include "store/page/impl/memory_tier.h"
+
+namespace blobcache::page {
+
+/// What a read needs of the store, by reference: the parts that PageStoreImpl owns. They all outlive every
+/// object, read and fetch.
+struct StoreCore {
+  Counters& counters;
+  FlightTable& flights;
+  MemoryTier& memory;
+  DiskTier& disk;
+  MapLoader& maps;
+  Admission& admission;
+};
+
+}  // namespace blobcache::page
