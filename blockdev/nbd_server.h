@@ -16,13 +16,14 @@ namespace blobcache::blockdev {
 
 struct NbdServerOptions {
   std::vector<base::ListenAddress> listen;
-  std::string default_export;           ///< what a client gets that asks for ""; "" for none
+  std::string default_export;                 ///< what a client gets that asks for ""; "" for none
   std::vector<std::string> exports = {"**"};  ///< allow-list of path patterns; see export_filter.h
   uint32_t max_connections = 256;
-  uint32_t max_requests = 128;          ///< in flight, a connection
+  uint32_t max_requests = 128;  ///< in flight, a connection
   absl::Duration handshake_timeout = absl::Seconds(10);
-  absl::Duration stall_copy = absl::Seconds(1);   ///< a blocked socket's pinned replies are copied out
-  absl::Duration stall_cut = absl::Seconds(60);   ///< and after this the connection is cut
+  absl::Duration stall_copy =
+      absl::Seconds(1);  ///< a blocked socket's pinned replies are copied out
+  absl::Duration stall_cut = absl::Seconds(60);  ///< and after this the connection is cut
 };
 
 struct Export {
@@ -30,15 +31,15 @@ struct Export {
   uint64_t size_bytes = 0;
 };
 
-/// Serves paths of the tree as NBD exports, read-only, on unix sockets and TCP: the NBD protocol's fixed
-/// newstyle (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md).
+/// Serves paths of the tree as NBD exports, read-only, on unix sockets and TCP: the NBD protocol's
+/// fixed newstyle (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md).
 ///
 /// Thread-safe. One thread a listener and one a connection; see nbd_session.h for why.
 class NbdServer {
  public:
   /// Listens on every address or on none. `names` must outlive the server.
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<NbdServer>> start(const NbdServerOptions& options,
-                                                                        tree::Namespace& names);
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<NbdServer>> start(
+      const NbdServerOptions& options, tree::Namespace& names);
   virtual ~NbdServer() = default;  ///< stop()
 
   /// Stops listening, ends every connection, removes socket files. Idempotent.
@@ -48,8 +49,8 @@ class NbdServer {
   [[nodiscard]] virtual std::vector<base::ListenAddress> addresses() const = 0;
   [[nodiscard]] virtual base::DoorStats stats() const = 0;
 
-  /// The exportable paths: files under files/, then blobs/, that the allow-list admits; at most `limit`.
-  /// NBD_OPT_LIST answers the same.
+  /// The exportable paths: files under files/, then blobs/, that the allow-list admits; at most
+  /// `limit`. NBD_OPT_LIST answers the same.
   [[nodiscard]] virtual absl::StatusOr<std::vector<Export>> exports(size_t limit) = 0;
 };
 

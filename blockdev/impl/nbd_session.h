@@ -1,0 +1,113 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "base/unique_fd.h"
+#include "blockdev/impl/completion_queue.h"
+#include "blockdev/impl/log_limiter.h"
+#include "blockdev/impl/nbd_codec.h"
+#include "blockdev/impl/nbd_handshake.h"
+#include "blockdev/impl/nbd_transmission.h"
+
+namespace blobcache::blockdev {
+
+/// What all connections of a server count together.
+struct NbdCounters {
+  std::atomic<uint64_t> requests = 0;
+  std::atomic<uint64_t> bytes_out = 0;
+  std::atomic<uint64_t> bytes_in = 0;
+  std::atomic<uint64_t> errors = 0;
+};
+
+struct NbdSessionOptions {
+  uint32_t max_requests = 128;
+  absl::Duration handshake_timeout;
+  absl::Duration stall_copy;
+  absl::Duration stall_cut;
+};
+
+/// One connection and its thread, from the greeting to the close.
+///
+/// Why a thread a connection: the answer to a hit is two system calls for a whole batch, one recv
+/// that brings many requests and one sendmsg that takes many replies straight from the frames;
+/// handing the work to another thread would cost more than doing it. A miss never blocks the
+/// thread: it sleeps on the socket and on the CompletionQueue at once.
+///
+/// A client that does not read its replies holds pins on frames that others need: after stall_copy
+/// they are copied out and unpinned, after stall_cut without a byte of progress the connection is
+/// cut.
+///
+/// run() is for one thread; stop() for any. `exports`, `counters` and `log` must outlive it.
+class NbdSession {
+ public:
+  /// `peer` names the client in the log.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<NbdSession>> create(
+      base::UniqueFd socket, std::string peer, const NbdSessionOptions& options,
+      ExportDirectory& exports, NbdCounters& counters, LogLimiter& log);
+
+  /// Serves the connection to its end; the socket is closed when it returns.
+  void run();
+
+  /// Ends the connection soon: requests under way fail with NBD_ESHUTDOWN. Idempotent.
+  void stop();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  enum class Io : uint8_t { kProgress, kNothing, kDead };
+
+  NbdSession(base::UniqueFd socket, std::string peer, const NbdSessionOptions& options,
+             ExportDirectory& exports, NbdCounters& counters, LogLimiter& log,
+             std::shared_ptr<CompletionQueue> completions);
+
+  bool shake_hands(Handshake& handshake);
+  bool send_text(std::string& text, Clock::time_point deadline);
+  void transmit(Transmission& transmission);
+  void begin_stop(Transmission& transmission);
+  Io receive();
+  Io flush(ReplyQueue& replies);
+  bool wait(Transmission& transmission);
+  bool wait_handshake(short events, Clock::time_point deadline);
+  bool check_stall(Transmission& transmission, Clock::time_point now);
+  [[nodiscard]] int timeout_ms(Clock::time_point now) const;
+  void report(Transmission& transmission);
+  void complain(std::string_view what);
+
+  [[nodiscard]] nbd::Bytes input() const {
+    return nbd::Bytes(buffer_).subspan(begin_, end_ - begin_);
+  }
+  void keep(nbd::Bytes rest) { begin_ = end_ - rest.size(); }
+
+  base::UniqueFd socket_;
+  const std::string peer_;
+  const NbdSessionOptions options_;
+  const std::chrono::nanoseconds stall_copy_;
+  const std::chrono::nanoseconds stall_cut_;
+  ExportDirectory& exports_;
+  NbdCounters& counters_;
+  LogLimiter& log_;
+  const std::shared_ptr<CompletionQueue> completions_;
+  std::atomic<bool> stopping_ = false;
+
+  std::vector<std::byte> buffer_;  // what came and is not handled: [begin_, end_)
+  size_t begin_ = 0;
+  size_t end_ = 0;
+  bool input_ended_ = false;
+
+  bool blocked_ = false;  // the socket took less than we had
+  Clock::time_point progress_time_;
+  bool pins_timed_ = false;  // mark_time_ and mark_ are set
+  Clock::time_point mark_time_;
+  uint64_t mark_ = 0;  // replies queued by mark_time_
+  bool stop_begun_ = false;
+  Clock::time_point stop_deadline_;
+};
+
+}  // namespace blobcache::blockdev
