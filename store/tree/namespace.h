@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,6 +58,7 @@ class NamespaceListener {
 struct NamespaceOptions {
   std::filesystem::path path;  ///< the store's directory; the catalog is catalog.sqlite in it
   absl::Duration unnamed_ttl = absl::Hours(24);
+  std::function<absl::Time()> clock;  ///< absent: the system's; any thread may call it
 };
 
 /// Who creates a file or directory under files/.

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "store/page/object_writer.h"
+#include "store/tree/blob_writer.h"
+#include "store/tree/digest.h"
+#include "store/tree/impl/catalog.h"
+#include "store/tree/impl/edit_runner.h"
+#include "store/tree/namespace.h"
+
+namespace blobcache::tree {
+
+/// What the page store keeps beside a blob's file, so that a lost catalog can be made again; the
+/// format is in docs/disk-format.md. A path that would make it too long for an extended attribute
+/// is left out.
+[[nodiscard]] std::string describe_blob(const page::ObjectKey& key, uint64_t size_bytes,
+                                        std::string_view path);
+
+/// A put under way. The content goes through the digest into the page store; commit() then makes it
+/// durable, and one catalog transaction makes it a blob and binds its name. Content that is here
+/// already is dropped before it costs a sync. Of two puts of the same content the first to reach
+/// the catalog wins, and the other one's copy is dropped; both succeed.
+///
+/// As BlobWriter; must not outlive what it is given.
+class BlobPut final : public BlobWriter {
+ public:
+  /// `path` (checked; "" for none) is bound with `creator` as owner.
+  BlobPut(Catalog& catalog, EditRunner& edits, std::function<absl::Time()> clock,
+          std::unique_ptr<page::ObjectWriter> writer, std::string path, const Creator& creator);
+
+  [[nodiscard]] absl::Status append(absl::Span<const std::byte> bytes) override;
+  [[nodiscard]] absl::StatusOr<CommittedBlob> commit(const page::ObjectKey* expected) override;
+
+ private:
+  [[nodiscard]] absl::Status seal_and_record(const page::ObjectKey& key, CommittedBlob& result);
+  [[nodiscard]] absl::Status record(CatalogWriter& catalog, const page::ObjectKey& key,
+                                    Effects& effects, CommittedBlob& result);
+  [[nodiscard]] absl::StatusOr<BlobRow> insert(CatalogWriter& catalog, const page::ObjectKey& key,
+                                               absl::Time now, Effects& effects);
+
+  Catalog& catalog_;
+  EditRunner& edits_;
+  const std::function<absl::Time()> clock_;
+  std::unique_ptr<page::ObjectWriter> writer_;  // none once the put is over
+  const std::string path_;
+  const Creator creator_;
+  Sha256 hash_;
+  absl::Status failed_;  // the first error of append()
+  std::optional<page::SealedObject> sealed_;
+};
+
+}  // namespace blobcache::tree

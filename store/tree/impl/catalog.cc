@@ -1,0 +1,153 @@
+#include "store/tree/impl/catalog.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "base/status.h"
+#include "base/unique_fd.h"
+#include "store/tree/impl/schema.h"
+
+namespace blobcache::tree {
+namespace {
+
+/// synchronous=FULL syncs the write-ahead log at every commit: what was answered survives a power
+/// cut.
+constexpr const char* kWriterSettings =
+    "PRAGMA synchronous = FULL;"
+    "PRAGMA foreign_keys = ON;"
+    "PRAGMA temp_store = MEMORY;"
+    "PRAGMA cache_size = -16384;"
+    "PRAGMA wal_autocheckpoint = 1000;"
+    "PRAGMA journal_size_limit = 67108864";
+/// The file is read, not mapped: a bad sector under a mapping is a SIGBUS, and here it is an error.
+constexpr const char* kReaderSettings =
+    "PRAGMA query_only = ON;"
+    "PRAGMA temp_store = MEMORY;"
+    "PRAGMA cache_size = -8192";
+/// Only a tool from outside (the sqlite3 shell, a backup) can be in the way at all.
+constexpr const char* kPatience = "PRAGMA busy_timeout = 10000";
+
+/// SQLite checks a page when it needs it; the root pages of all tables are needed here.
+absl::Status refuse_damaged(const absl::Status& status) {
+  if (!absl::IsDataLoss(status)) return status;
+  return base::error(status.code(), fmt::format("{}; nothing was changed", base::message(status)));
+}
+
+absl::StatusOr<bool> has_files(const std::filesystem::path& directory) {
+  std::error_code error;
+  std::filesystem::recursive_directory_iterator entry(directory, error);
+  if (error == std::errc::no_such_file_or_directory) return false;
+  for (; !error && entry != std::filesystem::recursive_directory_iterator();
+       entry.increment(error)) {
+    if (!entry->is_directory(error)) return true;
+  }
+  if (error) return base::errno_error(error.value(), directory.string());
+  return false;
+}
+
+absl::Status refuse_lost_catalog(const std::filesystem::path& file,
+                                 const std::filesystem::path& objects) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const bool objects_without_catalog, has_files(objects));
+  if (!objects_without_catalog) return absl::OkStatus();
+  return absl::DataLossError(fmt::format(
+      "{}: the catalog is missing or empty, but {} holds objects that would be removed with "
+      "it; bring the catalog back, or move that directory away to begin anew; nothing was "
+      "changed",
+      file.string(), objects.string()));
+}
+
+absl::Status use_write_ahead_log(Database& database, const std::filesystem::path& file) {
+  Query query = database.query("PRAGMA journal_mode = WAL");
+  BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
+  if (row && query.bytes(0) == "wal") return absl::OkStatus();
+  return absl::FailedPreconditionError(fmt::format(
+      "{}: the file system cannot hold a write-ahead log with shared memory", file.string()));
+}
+
+/// A new file's name is durable only when its directory is.
+absl::Status sync_directory(const std::filesystem::path& directory) {
+  const base::UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.valid() || ::fsync(fd.get()) != 0) return base::errno_error(errno, directory.string());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Database>> open_writer(const std::filesystem::path& file,
+                                                      const std::filesystem::path& objects) {
+  std::error_code error;
+  const bool absent = !std::filesystem::exists(file, error);
+  if (absent) BLOBCACHE_RETURN_IF_ERROR(refuse_lost_catalog(file, objects));
+  BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Database> database,
+                             Database::open(file, Database::Access::kReadWrite));
+  BLOBCACHE_RETURN_IF_ERROR(database->execute(kPatience));
+  const absl::StatusOr<int64_t> version = check_schema(*database, file);
+  BLOBCACHE_RETURN_IF_ERROR(refuse_damaged(version.status()));
+  if (*version == 0) BLOBCACHE_RETURN_IF_ERROR(refuse_lost_catalog(file, objects));
+  BLOBCACHE_RETURN_IF_ERROR(use_write_ahead_log(*database, file));
+  BLOBCACHE_RETURN_IF_ERROR(database->execute(kWriterSettings));
+  BLOBCACHE_RETURN_IF_ERROR(upgrade_schema(*database, *version));
+  if (absent) BLOBCACHE_RETURN_IF_ERROR(sync_directory(file.parent_path()));
+  BLOBCACHE_RETURN_IF_ERROR(refuse_damaged(CatalogReader(*database).totals().status()));
+  return database;
+}
+
+}  // namespace
+
+Catalog::Lease::Lease(Catalog& catalog, std::unique_ptr<Database> database)
+    : catalog_(catalog), database_(std::move(database)), reader_(*database_) {}
+
+Catalog::Lease::~Lease() {
+  if (frozen_ && database_->in_transaction()) {
+    const absl::Status status = database_->execute("COMMIT");
+    if (!status.ok()) spdlog::error("catalog: ending a read: {}", base::message(status));
+  }
+  catalog_.give_back(std::move(database_));
+}
+
+absl::Status Catalog::Lease::freeze() {
+  frozen_ = true;
+  return database_->execute("BEGIN");
+}
+
+Catalog::Catalog(std::unique_ptr<Database> writer) : writer_(std::move(writer)), queue_(*writer_) {}
+
+absl::StatusOr<std::unique_ptr<Catalog>> Catalog::open(const std::filesystem::path& file,
+                                                       const std::filesystem::path& objects) {
+  BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Database> writer, open_writer(file, objects));
+  std::unique_ptr<Catalog> catalog(new Catalog(std::move(writer)));
+  for (size_t i = 0; i < kReaders; ++i) {
+    BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Database> reader,
+                               Database::open(file, Database::Access::kRead));
+    BLOBCACHE_RETURN_IF_ERROR(reader->execute(kPatience));
+    BLOBCACHE_RETURN_IF_ERROR(reader->execute(kReaderSettings));
+    catalog->give_back(std::move(reader));
+  }
+  return catalog;
+}
+
+Catalog::Lease Catalog::read() {
+  const absl::MutexLock lock(&mutex_);
+  const auto any_idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return !idle_readers_.empty();
+  };
+  mutex_.Await(absl::Condition(&any_idle));
+  // The last one to come back is the first one to go: its cache is the warmest.
+  std::unique_ptr<Database> database = std::move(idle_readers_.back());
+  idle_readers_.pop_back();
+  return Lease(*this, std::move(database));
+}
+
+void Catalog::give_back(std::unique_ptr<Database> database) {
+  const absl::MutexLock lock(&mutex_);
+  idle_readers_.push_back(std::move(database));
+}
+
+absl::Status Catalog::write(WriteQueue::Apply apply, WriteQueue::Committed committed) {
+  return queue_.run(apply, committed);
+}
+
+}  // namespace blobcache::tree

@@ -1,0 +1,344 @@
+#include "store/tree/impl/catalog_tables.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/status.h"
+
+namespace blobcache::tree {
+namespace {
+
+constexpr int64_t kDirectoryType = 1;
+constexpr int64_t kFileType = 2;
+
+// The columns of a file, in read_file()'s order, come first in each of the next three.
+constexpr const char* kFindEntry = R"sql(
+SELECT f.id, f.type, f.mode, f.uid, f.gid, f.modified_ns, f.changed_ns,
+  (SELECT count(*) FROM dentry l WHERE l.file = f.id), f.blob, b.key, b.size_bytes, d.id, d.name
+FROM dentry d JOIN file f ON f.id = d.file LEFT JOIN blob b ON b.id = f.blob
+WHERE d.parent = ? AND d.name = ?)sql";
+constexpr const char* kListEntries = R"sql(
+SELECT f.id, f.type, f.mode, f.uid, f.gid, f.modified_ns, f.changed_ns,
+  (SELECT count(*) FROM dentry l WHERE l.file = f.id), f.blob, b.key, b.size_bytes, d.id, d.name
+FROM dentry d JOIN file f ON f.id = d.file LEFT JOIN blob b ON b.id = f.blob
+WHERE d.parent = ? AND d.id > ? ORDER BY d.id LIMIT ?)sql";
+constexpr const char* kFindFile = R"sql(
+SELECT f.id, f.type, f.mode, f.uid, f.gid, f.modified_ns, f.changed_ns,
+  (SELECT count(*) FROM dentry l WHERE l.file = f.id), f.blob, b.key, b.size_bytes
+FROM file f LEFT JOIN blob b ON b.id = f.blob
+WHERE f.id = ?)sql";
+constexpr const char* kAnyEntry = "SELECT 1 FROM dentry WHERE parent = ? LIMIT 1";
+constexpr const char* kEntryOfBlob =
+    "SELECT d.parent, d.name FROM file f JOIN dentry d ON d.file = f.id WHERE f.blob = ? LIMIT 1";
+constexpr const char* kEntryOfFile = "SELECT parent, name FROM dentry WHERE file = ? LIMIT 1";
+
+// The columns of a blob, in read_blob()'s order; the map, where it is asked for, follows.
+constexpr const char* kFindBlob = R"sql(
+SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept
+FROM blob WHERE key = ?)sql";
+constexpr const char* kFindBlobById = R"sql(
+SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept
+FROM blob WHERE id = ?)sql";
+constexpr const char* kListBlobs = R"sql(
+SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept
+FROM blob WHERE id > ? ORDER BY id LIMIT ?)sql";
+constexpr const char* kOldestCached = R"sql(
+SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept
+FROM blob WHERE kept = 0 AND unnamed_since_ns IS NOT NULL AND disk_bytes > 0
+ORDER BY unnamed_since_ns LIMIT ?)sql";
+constexpr const char* kLoadBlob = R"sql(
+SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept, inline_map
+FROM blob WHERE id = ?)sql";
+constexpr const char* kLoadBlobOfFile = R"sql(
+SELECT b.id, b.key, b.incarnation, b.size_bytes, b.disk_bytes, b.created_ns, b.unnamed_since_ns, b.kept,
+  b.inline_map
+FROM file f JOIN blob b ON b.id = f.blob WHERE f.id = ?)sql";
+constexpr int kMapColumn = 8;
+
+constexpr const char* kAnyExpired =
+    "SELECT 1 FROM blob WHERE kept = 1 AND unnamed_since_ns <= ? LIMIT 1";
+constexpr const char* kExpiredBytes =
+    "SELECT coalesce(sum(disk_bytes), 0) FROM blob WHERE kept = 1 AND unnamed_since_ns <= ?";
+constexpr const char* kExpire = "UPDATE blob SET kept = 0 WHERE kept = 1 AND unnamed_since_ns <= ?";
+constexpr const char* kTotals =
+    "SELECT blobs, blob_bytes, unnamed_blobs, kept_disk_bytes, cached_disk_bytes, names FROM "
+    "totals";
+
+constexpr const char* kInsertBlob = R"sql(
+INSERT INTO blob (key, incarnation, size_bytes, disk_bytes, created_ns, kept, inline_map, unnamed_since_ns)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?))sql";
+constexpr const char* kSetRetention = "UPDATE blob SET kept = ?, unnamed_since_ns = ? WHERE id = ?";
+constexpr const char* kIsNamed = "SELECT 1 FROM file WHERE blob = ? LIMIT 1";
+constexpr const char* kDeleteBlob = "DELETE FROM blob WHERE id = ?";
+constexpr const char* kInsertFile = R"sql(
+INSERT INTO file (type, mode, uid, gid, modified_ns, changed_ns, blob)
+VALUES (?, ?, ?, ?, ?, ?, ?))sql";
+constexpr const char* kDeleteFile = "DELETE FROM file WHERE id = ?";
+constexpr const char* kTouch = "UPDATE file SET modified_ns = ?, changed_ns = ? WHERE id = ?";
+constexpr const char* kInsertEntry = "INSERT INTO dentry (parent, name, file) VALUES (?, ?, ?)";
+constexpr const char* kPointEntry = "UPDATE dentry SET file = ? WHERE id = ?";
+constexpr const char* kDeleteEntry = "DELETE FROM dentry WHERE id = ?";
+
+/// Sizes are far below 2^63 (page::kMaxObjectSize), so that SQLite's signed integers hold them.
+int64_t as_integer(uint64_t size_bytes) { return static_cast<int64_t>(size_bytes); }
+
+int64_t as_limit(size_t limit) { return static_cast<int64_t>(std::min<size_t>(limit, INT64_MAX)); }
+
+template <size_t kLength>
+std::string_view as_text(const std::array<uint8_t, kLength>& bytes) {
+  const void* data = bytes.data();
+  return {static_cast<const char*>(data), bytes.size()};
+}
+
+/// A column of another length than ours leaves zeros: the key then names no object.
+template <size_t kLength>
+void copy_to(std::string_view from, std::array<uint8_t, kLength>& to) {
+  if (from.size() == to.size()) std::memcpy(to.data(), from.data(), to.size());
+}
+
+FileRow read_file(const Query& query) {
+  FileRow row;
+  row.id = query.integer(0);
+  row.is_directory = query.integer(1) == kDirectoryType;
+  row.mode = static_cast<mode_t>(query.integer(2));
+  row.uid = static_cast<uid_t>(query.integer(3));
+  row.gid = static_cast<gid_t>(query.integer(4));
+  row.modified = query.time(5);
+  row.changed = query.time(6);
+  row.links = static_cast<uint32_t>(query.integer(7));
+  if (!query.is_null(8)) row.blob = query.integer(8);
+  copy_to(query.bytes(9), row.key.bytes);
+  row.size_bytes = static_cast<uint64_t>(query.integer(10));
+  return row;
+}
+
+EntryRow read_entry(const Query& query) {
+  EntryRow row;
+  row.file = read_file(query);
+  row.id = query.integer(11);
+  row.name = query.bytes(12);
+  return row;
+}
+
+BlobRow read_blob(const Query& query) {
+  BlobRow row;
+  row.id = query.integer(0);
+  copy_to(query.bytes(1), row.key.bytes);
+  copy_to(query.bytes(2), row.incarnation.bytes);
+  row.size_bytes = static_cast<uint64_t>(query.integer(3));
+  row.disk_bytes = static_cast<uint64_t>(query.integer(4));
+  row.created = query.time(5);
+  if (!query.is_null(6)) row.unnamed_since = query.time(6);
+  row.retention = query.integer(7) != 0 ? page::Retention::kKept : page::Retention::kCached;
+  return row;
+}
+
+BlobRow read_blob_and_map(const Query& query) {
+  BlobRow row = read_blob(query);
+  row.inline_map = query.bytes(kMapColumn);
+  return row;
+}
+
+/// The first row, read by `read`, or nullopt.
+template <typename Row>
+absl::StatusOr<std::optional<Row>> first_row(Query& query, Row (*read)(const Query&)) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
+  if (!row) return std::optional<Row>();
+  return std::optional<Row>(read(query));
+}
+
+template <typename Row>
+absl::StatusOr<std::vector<Row>> all_rows(Query& query, Row (*read)(const Query&)) {
+  std::vector<Row> rows;
+  for (;;) {
+    BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
+    if (!row) return rows;
+    rows.push_back(read(query));
+  }
+}
+
+absl::StatusOr<bool> any_row(Query& query) { return query.step(); }
+
+}  // namespace
+
+absl::StatusOr<std::optional<EntryRow>> CatalogReader::find_entry(int64_t parent,
+                                                                  std::string_view name) {
+  Query query = database_.query(kFindEntry);
+  query.bind(parent).bind(name);
+  return first_row(query, &read_entry);
+}
+
+absl::StatusOr<std::optional<FileRow>> CatalogReader::find_file(int64_t file) {
+  Query query = database_.query(kFindFile);
+  query.bind(file);
+  return first_row(query, &read_file);
+}
+
+absl::StatusOr<std::vector<EntryRow>> CatalogReader::list_entries(int64_t parent, int64_t after,
+                                                                  size_t limit) {
+  Query query = database_.query(kListEntries);
+  query.bind(parent).bind(after).bind(as_limit(limit));
+  return all_rows(query, &read_entry);
+}
+
+absl::StatusOr<bool> CatalogReader::has_entries(int64_t parent) {
+  Query query = database_.query(kAnyEntry);
+  query.bind(parent);
+  return any_row(query);
+}
+
+absl::StatusOr<std::optional<std::string>> CatalogReader::path_of_blob(int64_t blob) {
+  std::string path;
+  const char* sql = kEntryOfBlob;
+  for (int64_t id = blob; id != static_cast<int64_t>(kRootNode);) {
+    Query query = database_.query(sql);
+    query.bind(id);
+    BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
+    if (!row) return std::optional<std::string>();
+    path.insert(0, path.empty() ? "" : "/").insert(0, query.bytes(1));
+    id = query.integer(0);
+    sql = kEntryOfFile;
+  }
+  return std::optional<std::string>(std::move(path));
+}
+
+absl::StatusOr<std::optional<BlobRow>> CatalogReader::find_blob(const page::ObjectKey& key) {
+  Query query = database_.query(kFindBlob);
+  query.bind(as_text(key.bytes));
+  return first_row(query, &read_blob);
+}
+
+absl::StatusOr<std::optional<BlobRow>> CatalogReader::find_blob_by_id(int64_t blob) {
+  Query query = database_.query(kFindBlobById);
+  query.bind(blob);
+  return first_row(query, &read_blob);
+}
+
+absl::StatusOr<std::optional<BlobRow>> CatalogReader::load_blob(int64_t blob) {
+  Query query = database_.query(kLoadBlob);
+  query.bind(blob);
+  return first_row(query, &read_blob_and_map);
+}
+
+absl::StatusOr<std::optional<BlobRow>> CatalogReader::load_blob_of_file(int64_t file) {
+  Query query = database_.query(kLoadBlobOfFile);
+  query.bind(file);
+  return first_row(query, &read_blob_and_map);
+}
+
+absl::StatusOr<std::vector<BlobRow>> CatalogReader::list_blobs(int64_t after, size_t limit) {
+  Query query = database_.query(kListBlobs);
+  query.bind(after).bind(as_limit(limit));
+  return all_rows(query, &read_blob);
+}
+
+absl::StatusOr<std::vector<BlobRow>> CatalogReader::oldest_cached(size_t limit) {
+  Query query = database_.query(kOldestCached);
+  query.bind(as_limit(limit));
+  return all_rows(query, &read_blob);
+}
+
+absl::StatusOr<bool> CatalogReader::any_expired(absl::Time before) {
+  Query query = database_.query(kAnyExpired);
+  query.bind(before);
+  return any_row(query);
+}
+
+absl::StatusOr<Totals> CatalogReader::totals() {
+  Query query = database_.query(kTotals);
+  BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
+  if (!row) return absl::DataLossError("the catalog has lost its totals");
+  const auto column = [&query](int n) { return static_cast<uint64_t>(query.integer(n)); };
+  return Totals{.blobs = column(0),
+                .blob_bytes = column(1),
+                .unnamed_blobs = column(2),
+                .kept_disk_bytes = column(3),
+                .cached_disk_bytes = column(4),
+                .names = column(5)};
+}
+
+absl::StatusOr<int64_t> CatalogWriter::insert_blob(const BlobRow& row) {
+  Query query = database_.query(kInsertBlob);
+  query.bind(as_text(row.key.bytes)).bind(as_text(row.incarnation.bytes));
+  query.bind(as_integer(row.size_bytes)).bind(as_integer(row.disk_bytes)).bind(row.created);
+  query.bind(int64_t{row.retention == page::Retention::kKept}).bind(row.inline_map);
+  row.unnamed_since ? query.bind(*row.unnamed_since) : query.bind_null();
+  BLOBCACHE_RETURN_IF_ERROR(query.run());
+  return database_.last_insert_id();
+}
+
+absl::Status CatalogWriter::set_retention(int64_t blob, std::optional<absl::Time> unnamed_since,
+                                          page::Retention retention) {
+  Query query = database_.query(kSetRetention);
+  query.bind(int64_t{retention == page::Retention::kKept});
+  unnamed_since ? query.bind(*unnamed_since) : query.bind_null();
+  query.bind(blob);
+  return query.run();
+}
+
+absl::StatusOr<bool> CatalogWriter::is_named(int64_t blob) {
+  Query query = database_.query(kIsNamed);
+  query.bind(blob);
+  return any_row(query);
+}
+
+absl::Status CatalogWriter::delete_blob(int64_t blob) {
+  Query query = database_.query(kDeleteBlob);
+  query.bind(blob);
+  return query.run();
+}
+
+absl::StatusOr<uint64_t> CatalogWriter::expire(absl::Time before) {
+  uint64_t bytes = 0;
+  {
+    Query query = database_.query(kExpiredBytes);
+    query.bind(before);
+    BLOBCACHE_RETURN_IF_ERROR(query.step().status());
+    bytes = static_cast<uint64_t>(query.integer(0));
+  }
+  Query query = database_.query(kExpire);
+  query.bind(before);
+  BLOBCACHE_RETURN_IF_ERROR(query.run());
+  return bytes;
+}
+
+absl::StatusOr<int64_t> CatalogWriter::insert_file(const FileRow& row) {
+  Query query = database_.query(kInsertFile);
+  query.bind(row.is_directory ? kDirectoryType : kFileType).bind(int64_t{row.mode});
+  query.bind(int64_t{row.uid}).bind(int64_t{row.gid}).bind(row.modified).bind(row.changed);
+  row.blob ? query.bind(*row.blob) : query.bind_null();
+  BLOBCACHE_RETURN_IF_ERROR(query.run());
+  return database_.last_insert_id();
+}
+
+absl::Status CatalogWriter::delete_file(int64_t file) {
+  Query query = database_.query(kDeleteFile);
+  query.bind(file);
+  return query.run();
+}
+
+absl::Status CatalogWriter::touch(int64_t file, absl::Time now) {
+  Query query = database_.query(kTouch);
+  query.bind(now).bind(now).bind(file);
+  return query.run();
+}
+
+absl::Status CatalogWriter::insert_entry(int64_t parent, std::string_view name, int64_t file) {
+  Query query = database_.query(kInsertEntry);
+  query.bind(parent).bind(name).bind(file);
+  return query.run();
+}
+
+absl::Status CatalogWriter::point_entry(int64_t entry, int64_t file) {
+  Query query = database_.query(kPointEntry);
+  query.bind(file).bind(entry);
+  return query.run();
+}
+
+absl::Status CatalogWriter::delete_entry(int64_t entry) {
+  Query query = database_.query(kDeleteEntry);
+  query.bind(entry);
+  return query.run();
+}
+
+}  // namespace blobcache::tree

@@ -1,0 +1,131 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "store/page/object.h"
+#include "store/page/object_key.h"
+#include "store/tree/impl/sqlite.h"
+#include "store/tree/namespace.h"
+
+namespace blobcache::tree {
+
+/// A row of `blob`. Value type.
+struct BlobRow {
+  int64_t id = 0;
+  page::ObjectKey key;
+  page::Incarnation incarnation;
+  uint64_t size_bytes = 0;
+  uint64_t disk_bytes = 0;
+  absl::Time created;
+  std::optional<absl::Time> unnamed_since;  ///< absent while a name holds the blob
+  page::Retention retention = page::Retention::kKept;
+  std::string inline_map;  ///< read by the calls that say so, else empty
+};
+
+/// A row of `file` with what it needs of its blob. Value type.
+struct FileRow {
+  int64_t id = 0;
+  bool is_directory = false;
+  mode_t mode = 0;
+  uid_t uid = 0;
+  gid_t gid = 0;
+  absl::Time modified;
+  absl::Time changed;
+  uint32_t links = 0;
+  std::optional<int64_t> blob;  ///< a file's content
+  page::ObjectKey key;          ///< the blob's
+  uint64_t size_bytes = 0;      ///< the blob's
+};
+
+/// A row of `dentry` with its file. Value type.
+struct EntryRow {
+  int64_t id = 0;
+  std::string name;
+  FileRow file;
+};
+
+/// The one row of `totals`. Value type.
+struct Totals {
+  uint64_t blobs = 0;
+  uint64_t blob_bytes = 0;
+  uint64_t unnamed_blobs = 0;
+  uint64_t kept_disk_bytes = 0;
+  uint64_t cached_disk_bytes = 0;
+  uint64_t names = 0;
+};
+
+/// Looks into the catalog through one connection. Every call is a seek or a short walk of an index,
+/// never a scan of a table. What is not there is nullopt; errors are the database's. One thread at
+/// a time.
+class CatalogReader {
+ public:
+  explicit CatalogReader(Database& database) : database_(database) {}
+
+  [[nodiscard]] absl::StatusOr<std::optional<EntryRow>> find_entry(int64_t parent,
+                                                                   std::string_view name);
+  [[nodiscard]] absl::StatusOr<std::optional<FileRow>> find_file(int64_t file);
+  /// Entries of `parent` in the order of their ids, from the first one whose id is above `after`.
+  [[nodiscard]] absl::StatusOr<std::vector<EntryRow>> list_entries(int64_t parent, int64_t after,
+                                                                   size_t limit);
+  [[nodiscard]] absl::StatusOr<bool> has_entries(int64_t parent);
+  /// A path of a name that holds `blob`, "files/a/b"; nullopt when there is none.
+  [[nodiscard]] absl::StatusOr<std::optional<std::string>> path_of_blob(int64_t blob);
+
+  /// Without its map.
+  [[nodiscard]] absl::StatusOr<std::optional<BlobRow>> find_blob(const page::ObjectKey& key);
+  [[nodiscard]] absl::StatusOr<std::optional<BlobRow>> find_blob_by_id(int64_t blob);
+  /// With its map.
+  [[nodiscard]] absl::StatusOr<std::optional<BlobRow>> load_blob(int64_t blob);
+  [[nodiscard]] absl::StatusOr<std::optional<BlobRow>> load_blob_of_file(int64_t file);
+  /// In the order of their ids, from the first one above `after`; without maps.
+  [[nodiscard]] absl::StatusOr<std::vector<BlobRow>> list_blobs(int64_t after, size_t limit);
+  /// Cached blobs that take disk space, those that lost their last name first going first; without
+  /// maps.
+  [[nodiscard]] absl::StatusOr<std::vector<BlobRow>> oldest_cached(size_t limit);
+  /// Whether a kept blob has had no name since `before` or longer.
+  [[nodiscard]] absl::StatusOr<bool> any_expired(absl::Time before);
+
+  [[nodiscard]] absl::StatusOr<Totals> totals();
+
+ protected:
+  Database& database_;
+};
+
+/// Changes the catalog inside the transaction that WriteQueue has begun. One call keeps the tables
+/// in step with one another only as far as it says; tree_edit.h has the whole steps.
+class CatalogWriter : public CatalogReader {
+ public:
+  using CatalogReader::CatalogReader;
+
+  /// `row.id` is ignored; returns the new one.
+  [[nodiscard]] absl::StatusOr<int64_t> insert_blob(const BlobRow& row);
+  [[nodiscard]] absl::Status set_retention(int64_t blob, std::optional<absl::Time> unnamed_since,
+                                           page::Retention retention);
+  [[nodiscard]] absl::StatusOr<bool> is_named(int64_t blob);
+  [[nodiscard]] absl::Status delete_blob(int64_t blob);
+  /// Makes every kept blob that has had no name since `before` or longer cached. Returns their disk
+  /// bytes.
+  [[nodiscard]] absl::StatusOr<uint64_t> expire(absl::Time before);
+
+  /// `row.id` and `row.links` are ignored; returns the new id.
+  [[nodiscard]] absl::StatusOr<int64_t> insert_file(const FileRow& row);
+  [[nodiscard]] absl::Status delete_file(int64_t file);
+  /// A directory's names changed.
+  [[nodiscard]] absl::Status touch(int64_t file, absl::Time now);
+
+  [[nodiscard]] absl::Status insert_entry(int64_t parent, std::string_view name, int64_t file);
+  /// The entry keeps its id, and with it its place in a walk.
+  [[nodiscard]] absl::Status point_entry(int64_t entry, int64_t file);
+  [[nodiscard]] absl::Status delete_entry(int64_t entry);
+};
+
+}  // namespace blobcache::tree

@@ -1,0 +1,50 @@
+#include "store/tree/impl/edit_runner.h"
+
+#include <spdlog/spdlog.h>
+
+#include "base/status.h"
+
+namespace blobcache::tree {
+
+using page::Retention;
+
+absl::StatusOr<Effects> EditRunner::run(Edit edit, WriteQueue::Committed committed) {
+  Effects effects;
+  const auto apply = [&](CatalogWriter& catalog) {
+    effects = Effects();
+    return edit(catalog, effects);
+  };
+  // In commit order, as the accounts of a blob must have moved before the next edit gives its bytes
+  // back.
+  const auto account = [&] {
+    if (effects.cached_to_kept_bytes > 0) {
+      store_.change_retention(Retention::kCached, Retention::kKept, effects.cached_to_kept_bytes);
+    }
+    if (effects.kept_to_cached_bytes > 0) {
+      store_.change_retention(Retention::kKept, Retention::kCached, effects.kept_to_cached_bytes);
+    }
+    committed();
+  };
+  BLOBCACHE_RETURN_IF_ERROR(catalog_.write(apply, account));
+  remove_files(effects);
+  listeners_.notify(effects.names);
+  return effects;
+}
+
+absl::StatusOr<Effects> EditRunner::run(Edit edit) {
+  return run(edit, [] {});
+}
+
+void EditRunner::remove_files(const Effects& effects) {
+  if (effects.removed.empty()) return;
+  const absl::MutexLock lock(&removal_mutex_);
+  for (const BlobRow& blob : effects.removed) {
+    const absl::Status status =
+        store_.remove(blob.key, blob.incarnation, blob.retention, blob.disk_bytes);
+    if (status.ok()) continue;
+    spdlog::warn("blobs/{}: removed, but its file is still there until the next start: {}",
+                 blob.key.hex(), base::message(status));
+  }
+}
+
+}  // namespace blobcache::tree

@@ -1,0 +1,49 @@
+#pragma once
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "store/page/page_store.h"
+#include "store/tree/impl/catalog.h"
+#include "store/tree/impl/listener_list.h"
+#include "store/tree/impl/tree_edit.h"
+
+namespace blobcache::tree {
+
+/// Runs edits of the tree and sees their effects through, in an order that survives a kill at any
+/// moment: catalog commit, then the page store's accounts, then the files of removed blobs, then
+/// the listeners. A kill between the first and the third leaves orphans, which the next start
+/// removes.
+///
+/// Thread-safe. What it is given must outlive it.
+class EditRunner {
+ public:
+  /// As WriteQueue::Apply. `effects` is empty at each call.
+  using Edit = absl::FunctionRef<absl::Status(CatalogWriter&, Effects& effects)>;
+
+  EditRunner(Catalog& catalog, page::PageStore& store, ListenerList& listeners)
+      : catalog_(catalog), store_(store), listeners_(listeners) {}
+
+  /// Returns when the edit is durable and its effects are done. `committed` as
+  /// WriteQueue::Committed.
+  [[nodiscard]] absl::StatusOr<Effects> run(Edit edit, WriteQueue::Committed committed);
+  [[nodiscard]] absl::StatusOr<Effects> run(Edit edit);
+
+  /// Held shared from the look-up of a blob until its object is attached, so that the files of a
+  /// blob are removed either before the look-up or when the page store knows who reads them.
+  [[nodiscard]] absl::Mutex& removal_mutex() ABSL_LOCK_RETURNED(removal_mutex_) {
+    return removal_mutex_;
+  }
+
+ private:
+  void remove_files(const Effects& effects) ABSL_LOCKS_EXCLUDED(removal_mutex_);
+
+  Catalog& catalog_;
+  page::PageStore& store_;
+  ListenerList& listeners_;
+  absl::Mutex removal_mutex_;
+};
+
+}  // namespace blobcache::tree

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <functional>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "store/page/page_store.h"
+#include "store/tree/impl/catalog.h"
+#include "store/tree/impl/edit_runner.h"
+#include "store/tree/impl/open_objects.h"
+
+namespace blobcache::tree {
+
+/// Keeps the store within its budget: turns blobs that have had no name for `unnamed_ttl` from kept
+/// to cached, gives up cached ones when the disk tier asks, and removes what a crash left behind.
+///
+/// A blob's time runs from its put or, if it had a name, from the moment it lost its last one.
+/// Expiry is looked for whenever it matters (a put, a reclaim, a count) and now and then by a
+/// thread of its own, which removes the orphans first: they are found file by file, which must not
+/// delay a start.
+///
+/// Thread-safe. Becomes the store's reclaimer when it is made and ceases to be when it is
+/// destroyed. What it is given must outlive it.
+class Housekeeper final : public page::DiskReclaimer {
+ public:
+  using Clock = std::function<absl::Time()>;
+
+  Housekeeper(Catalog& catalog, page::PageStore& store, EditRunner& edits,
+              OpenObjects& open_objects, absl::Duration unnamed_ttl, Clock clock);
+  ~Housekeeper() override;
+  Housekeeper(const Housekeeper&) = delete;
+  Housekeeper& operator=(const Housekeeper&) = delete;
+
+  /// Turns what has expired by now from kept to cached. One look-up when nothing has.
+  [[nodiscard]] absl::Status expire();
+
+  uint64_t reclaim(uint64_t bytes) override;
+
+ private:
+  /// So many blobs are given up in one transaction.
+  static constexpr size_t kReclaimBatch = 128;
+
+  void work();
+  void remove_orphans();
+  [[nodiscard]] bool is_known(const page::ObjectKey& key, const page::Incarnation& incarnation);
+  [[nodiscard]] bool stopping() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  Catalog& catalog_;
+  page::PageStore& store_;
+  EditRunner& edits_;
+  OpenObjects& open_objects_;
+  const absl::Duration unnamed_ttl_;
+  const Clock clock_;
+
+  absl::Mutex mutex_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace blobcache::tree

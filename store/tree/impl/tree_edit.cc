@@ -1,0 +1,211 @@
+#include "store/tree/impl/tree_edit.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/status.h"
+#include "store/tree/impl/node_ids.h"
+#include "store/tree/path.h"
+
+namespace blobcache::tree {
+namespace {
+
+constexpr mode_t kDirectoryMode = 0755;
+constexpr mode_t kFileMode = 0644;
+
+/// The first `count` names of `path`, for a message.
+std::string path_text(const PathNames& path, size_t count) {
+  const auto end = path.begin() + static_cast<std::ptrdiff_t>(std::min(count, path.size()));
+  return printable(fmt::format("{}", fmt::join(path.begin(), end, "/")));
+}
+
+std::string path_text(const PathNames& path) { return path_text(path, path.size()); }
+
+absl::Status not_found(const PathNames& path, size_t count) {
+  return absl::NotFoundError(fmt::format("{}: no such file or directory", path_text(path, count)));
+}
+
+absl::Status not_a_directory(const PathNames& path, size_t count) {
+  return absl::FailedPreconditionError(fmt::format("{}: not a directory", path_text(path, count)));
+}
+
+/// The directory that holds the last name of `path` (a bindable one).
+absl::StatusOr<int64_t> find_parent(CatalogWriter& catalog, const PathNames& path) {
+  auto parent = static_cast<int64_t>(kFilesNode);
+  for (size_t depth = 1; depth + 1 < path.size(); ++depth) {
+    BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<EntryRow> entry,
+                               catalog.find_entry(parent, path[depth]));
+    if (!entry) return not_found(path, depth + 1);
+    if (!entry->file.is_directory) return not_a_directory(path, depth + 1);
+    parent = entry->file.id;
+  }
+  return parent;
+}
+
+absl::StatusOr<int64_t> make_directory(CatalogWriter& catalog, int64_t parent,
+                                       std::string_view name, const Creator& creator,
+                                       absl::Time now, Effects& effects) {
+  FileRow directory;
+  directory.is_directory = true;
+  directory.mode = kDirectoryMode;
+  directory.uid = creator.uid;
+  directory.gid = creator.gid;
+  directory.modified = directory.changed = now;
+  BLOBCACHE_ASSIGN_OR_RETURN(const int64_t id, catalog.insert_file(directory));
+  BLOBCACHE_RETURN_IF_ERROR(catalog.insert_entry(parent, name, id));
+  BLOBCACHE_RETURN_IF_ERROR(catalog.touch(parent, now));
+  effects.names.push_back({static_cast<NodeId>(parent), std::string(name)});
+  return id;
+}
+
+/// As find_parent(), making what is missing.
+absl::StatusOr<int64_t> make_parent(CatalogWriter& catalog, const PathNames& path,
+                                    const Creator& creator, absl::Time now, Effects& effects) {
+  auto parent = static_cast<int64_t>(kFilesNode);
+  for (size_t depth = 1; depth + 1 < path.size(); ++depth) {
+    BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<EntryRow> entry,
+                               catalog.find_entry(parent, path[depth]));
+    if (entry && !entry->file.is_directory) return not_a_directory(path, depth + 1);
+    if (entry) {
+      parent = entry->file.id;
+      continue;
+    }
+    BLOBCACHE_ASSIGN_OR_RETURN(parent,
+                               make_directory(catalog, parent, path[depth], creator, now, effects));
+  }
+  return parent;
+}
+
+absl::Status hold_blob(CatalogWriter& catalog, const BlobRow& blob, std::optional<absl::Time> since,
+                       Effects& effects) {
+  if (blob.retention == page::Retention::kCached) effects.cached_to_kept_bytes += blob.disk_bytes;
+  return catalog.set_retention(blob.id, since, page::Retention::kKept);
+}
+
+/// `file` has lost an entry: without another one it goes, and its blob may have lost its last name.
+absl::Status drop_unlinked(CatalogWriter& catalog, int64_t file, absl::Time now) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<FileRow> row, catalog.find_file(file));
+  if (!row || row->links > 0) return absl::OkStatus();
+  BLOBCACHE_RETURN_IF_ERROR(catalog.delete_file(file));
+  if (!row->blob) return absl::OkStatus();
+  BLOBCACHE_ASSIGN_OR_RETURN(const bool named, catalog.is_named(*row->blob));
+  if (named) return absl::OkStatus();
+  return catalog.set_retention(*row->blob, now, page::Retention::kKept);
+}
+
+absl::Status delete_blob(CatalogWriter& catalog, BlobRow blob, Effects& effects) {
+  BLOBCACHE_RETURN_IF_ERROR(catalog.delete_blob(blob.id));
+  effects.names.push_back({kBlobsNode, blob.key.hex()});
+  effects.removed.push_back(std::move(blob));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status check_bindable(const PathNames& path) {
+  if (path.empty())
+    return absl::InvalidArgumentError("an empty path; it must begin with \"files/\"");
+  if (path.size() < 2 || path.front() != "files") {
+    return absl::PermissionDeniedError(
+        fmt::format("{}: names are bound beneath files/ only", path_text(path)));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<FileRow> bind_path(CatalogWriter& catalog, const PathNames& path,
+                                  const BlobRow& blob, const Creator& creator, absl::Time now,
+                                  Effects& effects) {
+  BLOBCACHE_RETURN_IF_ERROR(check_bindable(path));
+  BLOBCACHE_ASSIGN_OR_RETURN(const int64_t parent,
+                             make_parent(catalog, path, creator, now, effects));
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<EntryRow> old,
+                             catalog.find_entry(parent, path.back()));
+  if (old && old->file.is_directory) {
+    return absl::FailedPreconditionError(fmt::format("{}: is a directory", path_text(path)));
+  }
+  FileRow file;
+  file.mode = kFileMode;
+  file.uid = creator.uid;
+  file.gid = creator.gid;
+  file.modified = file.changed = now;
+  file.blob = blob.id;
+  file.key = blob.key;
+  file.size_bytes = blob.size_bytes;
+  file.links = 1;
+  BLOBCACHE_ASSIGN_OR_RETURN(file.id, catalog.insert_file(file));
+  BLOBCACHE_RETURN_IF_ERROR(hold_blob(catalog, blob, std::nullopt, effects));
+  if (old) {
+    BLOBCACHE_RETURN_IF_ERROR(catalog.point_entry(old->id, file.id));
+    BLOBCACHE_RETURN_IF_ERROR(drop_unlinked(catalog, old->file.id, now));
+  } else {
+    BLOBCACHE_RETURN_IF_ERROR(catalog.insert_entry(parent, path.back(), file.id));
+  }
+  BLOBCACHE_RETURN_IF_ERROR(catalog.touch(parent, now));
+  effects.names.push_back({static_cast<NodeId>(parent), std::string(path.back())});
+  return file;
+}
+
+absl::Status remove_name(CatalogWriter& catalog, const PathNames& path, absl::Time now,
+                         Effects& effects) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const int64_t parent, find_parent(catalog, path));
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<EntryRow> entry,
+                             catalog.find_entry(parent, path.back()));
+  if (!entry) return not_found(path, path.size());
+  if (entry->file.is_directory) {
+    BLOBCACHE_ASSIGN_OR_RETURN(const bool occupied, catalog.has_entries(entry->file.id));
+    if (occupied) {
+      return absl::FailedPreconditionError(
+          fmt::format("{}: the directory is not empty", path_text(path)));
+    }
+  }
+  BLOBCACHE_RETURN_IF_ERROR(catalog.delete_entry(entry->id));
+  BLOBCACHE_RETURN_IF_ERROR(drop_unlinked(catalog, entry->file.id, now));
+  BLOBCACHE_RETURN_IF_ERROR(catalog.touch(parent, now));
+  effects.names.push_back({static_cast<NodeId>(parent), std::string(path.back())});
+  return absl::OkStatus();
+}
+
+absl::Status remove_blob(CatalogWriter& catalog, const page::ObjectKey& key, Effects& effects) {
+  BLOBCACHE_ASSIGN_OR_RETURN(std::optional<BlobRow> blob, catalog.find_blob(key));
+  if (!blob) return absl::NotFoundError(fmt::format("blobs/{}: no such blob", key.hex()));
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<std::string> holder,
+                             catalog.path_of_blob(blob->id));
+  if (holder) {
+    return absl::FailedPreconditionError(
+        fmt::format("blobs/{}: held by {}", key.hex(), printable(*holder)));
+  }
+  return delete_blob(catalog, *std::move(blob), effects);
+}
+
+absl::Status keep_unnamed(CatalogWriter& catalog, const BlobRow& blob, absl::Time now,
+                          Effects& effects) {
+  if (!blob.unnamed_since) return absl::OkStatus();
+  return hold_blob(catalog, blob, now, effects);
+}
+
+absl::Status expire_unnamed(CatalogWriter& catalog, absl::Time before, Effects& effects) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const bool any, catalog.any_expired(before));
+  if (!any) return absl::OkStatus();
+  BLOBCACHE_ASSIGN_OR_RETURN(const uint64_t bytes, catalog.expire(before));
+  effects.kept_to_cached_bytes += bytes;
+  return absl::OkStatus();
+}
+
+absl::Status reclaim_cached(CatalogWriter& catalog, uint64_t bytes, size_t limit,
+                            absl::FunctionRef<bool(const BlobRow&)> in_use, Effects& effects) {
+  BLOBCACHE_ASSIGN_OR_RETURN(std::vector<BlobRow> candidates, catalog.oldest_cached(limit));
+  std::stable_partition(candidates.begin(), candidates.end(),
+                        [&](const BlobRow& blob) { return !in_use(blob); });
+  uint64_t given_up = 0;
+  for (BlobRow& blob : candidates) {
+    if (given_up >= bytes) break;
+    given_up += blob.disk_bytes;
+    BLOBCACHE_RETURN_IF_ERROR(delete_blob(catalog, std::move(blob), effects));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace blobcache::tree

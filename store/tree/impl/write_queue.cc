@@ -1,0 +1,80 @@
+#include "store/tree/impl/write_queue.h"
+
+#include <algorithm>
+
+#include "base/status.h"
+
+namespace blobcache::tree {
+
+absl::Status WriteQueue::run(Apply apply, Committed committed) {
+  Change change{.apply = apply, .committed = committed, .status = {}};
+  const absl::MutexLock lock(&mutex_);
+  waiting_.push_back(&change);
+  while (!change.done) {
+    const auto my_turn = [this, &change]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return change.done || !leading_;
+    };
+    mutex_.Await(absl::Condition(&my_turn));
+    if (!change.done) lead();
+  }
+  return change.status;
+}
+
+/// Commits one batch for all who wait. The lock is let go meanwhile, so that the next batch can
+/// gather.
+void WriteQueue::lead() {
+  const auto count = static_cast<std::ptrdiff_t>(std::min(waiting_.size(), kMaxBatch));
+  const Batch batch(waiting_.begin(), waiting_.begin() + count);
+  waiting_.erase(waiting_.begin(), waiting_.begin() + count);
+  leading_ = true;
+  mutex_.Unlock();
+  commit(batch);
+  mutex_.Lock();
+  for (Change* change : batch) change->done = true;
+  leading_ = false;
+}
+
+void WriteQueue::commit(const Batch& batch) {
+  const absl::Status status = try_commit(batch);
+  if (!status.ok() && batch.size() > 1) {
+    for (Change* change : batch) commit({change});
+    return;
+  }
+  for (Change* change : batch) {
+    if (!status.ok()) change->status = status;
+    if (change->status.ok()) change->committed();
+  }
+}
+
+/// Not OK when the transaction failed as a whole; then nothing of it is left.
+absl::Status WriteQueue::try_commit(const Batch& batch) {
+  BLOBCACHE_RETURN_IF_ERROR(database_.execute("BEGIN IMMEDIATE"));
+  absl::Status status;
+  bool any_change = false;
+  for (Change* change : batch) {
+    change->status = apply_one(*change, batch.size() == 1);
+    any_change = any_change || change->status.ok();
+    if (!database_.in_transaction()) {
+      // SQLite has undone the whole transaction, the changes before this one too.
+      return change->status.ok() ? absl::InternalError("the transaction was lost") : change->status;
+    }
+  }
+  if (any_change) status = database_.execute("COMMIT");
+  if (database_.in_transaction()) {
+    const absl::Status undone = database_.execute("ROLLBACK");
+    if (status.ok()) status = undone;
+  }
+  return status;
+}
+
+absl::Status WriteQueue::apply_one(Change& change, bool alone) {
+  if (alone) return change.apply(writer_);
+  BLOBCACHE_RETURN_IF_ERROR(database_.execute("SAVEPOINT one"));
+  absl::Status status = change.apply(writer_);
+  if (!database_.in_transaction()) return status;
+  const char* end = status.ok() ? "RELEASE one" : "ROLLBACK TO one; RELEASE one";
+  const absl::Status ended = database_.execute(end);
+  return status.ok() ? ended : status;
+}
+
+}  // namespace blobcache::tree

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <deque>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "store/tree/impl/catalog_tables.h"
+#include "store/tree/impl/sqlite.h"
+
+namespace blobcache::tree {
+
+/// The one way to change the catalog. Changes that arrive while an earlier one is being committed
+/// share the next transaction, and so its one sync: the first of the waiting threads does the work
+/// of all (no thread of its own, no added delay when there is only one).
+///
+/// Each change runs within a savepoint, so that one that is refused takes nothing of the others
+/// along. When the transaction as a whole fails (a full disk), its changes are tried again one by
+/// one, so that each gets its own answer.
+///
+/// Thread-safe. At most one waiting change a calling thread, and at most kMaxBatch in one
+/// transaction; those beyond wait for the next one.
+class WriteQueue {
+ public:
+  static constexpr size_t kMaxBatch = 128;
+
+  /// Makes the change, or returns why not; then what it did is undone. May be called more than
+  /// once, each time in a transaction that holds nothing of the call before, and on another thread
+  /// than the caller's (who waits meanwhile).
+  using Apply = absl::FunctionRef<absl::Status(CatalogWriter&)>;
+  /// Called once when the change is durable, before any later transaction begins and in the order
+  /// of the changes. Must be quick, and must not use the queue.
+  using Committed = absl::FunctionRef<void()>;
+
+  /// `database` must outlive the queue.
+  explicit WriteQueue(Database& database) : database_(database), writer_(database) {}
+  WriteQueue(const WriteQueue&) = delete;
+  WriteQueue& operator=(const WriteQueue&) = delete;
+
+  /// Returns when the change is durable (OK) or certain not to be.
+  [[nodiscard]] absl::Status run(Apply apply, Committed committed) ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  struct Change {
+    Apply apply;
+    Committed committed;
+    absl::Status status;
+    bool done = false;  // guarded by mutex_
+  };
+  using Batch = std::vector<Change*>;
+
+  void lead() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void commit(const Batch& batch);
+  absl::Status try_commit(const Batch& batch);
+  absl::Status apply_one(Change& change, bool alone);
+
+  absl::Mutex mutex_;
+  std::deque<Change*> waiting_ ABSL_GUARDED_BY(mutex_);
+  bool leading_ ABSL_GUARDED_BY(mutex_) = false;
+
+  // Used by the leading thread alone.
+  Database& database_;
+  CatalogWriter writer_;
+};
+
+}  // namespace blobcache::tree
