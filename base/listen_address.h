@@ -9,8 +9,8 @@
 
 namespace blobcache::base {
 
-/// Where a listener listens or a client connects: "unix:/PATH" or "tcp:HOST:PORT" ("tcp:[::1]:10809" for
-/// IPv6). Value type.
+/// Where a listener listens or a client connects: "unix:/PATH" or "tcp:HOST:PORT"
+/// ("tcp:[::1]:10809" for IPv6). Value type.
 struct ListenAddress {
   enum class Kind : uint8_t { kUnix, kTcp };
   Kind kind = Kind::kUnix;
@@ -28,10 +28,10 @@ struct ListenAddress {
 /// INVALID_ARGUMENT with the reason for anything else.
 [[nodiscard]] absl::StatusOr<ListenAddress> parse_listen_address(std::string_view text);
 
-/// A listening socket (non-blocking, close-on-exec, backlog 128). A unix socket is made with mode 0660; one
-/// that a dead process left is replaced, one that answers is ALREADY_EXISTS ("in use"). TCP uses
-/// SO_REUSEADDR; a port in use is ALREADY_EXISTS. `address.port` 0 is replaced by the port that the kernel
-/// chose. Every error names the address.
+/// A listening socket (non-blocking, close-on-exec, backlog 128). A unix socket is made with mode
+/// 0660; one that a dead process left is replaced, one that answers is ALREADY_EXISTS ("in use").
+/// TCP uses SO_REUSEADDR; a port in use is ALREADY_EXISTS. `address.port` 0 is replaced by the port
+/// that the kernel chose. Every error names the address.
 [[nodiscard]] absl::StatusOr<UniqueFd> listen_on(ListenAddress& address);
 
 /// Removes a unix socket's file; for use after the listener is closed. No-op for TCP.

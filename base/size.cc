@@ -22,20 +22,20 @@ constexpr std::array kUnits = {
     Unit{"", 1},
     Unit{"b", 1},
     Unit{"k", kKi},
-    Unit{"m", kKi * kKi},
-    Unit{"g", kKi * kKi * kKi},
-    Unit{"t", kKi * kKi * kKi * kKi},
-    Unit{"p", kKi * kKi * kKi * kKi * kKi},
+    Unit{"m", kKi* kKi},
+    Unit{"g", kKi* kKi* kKi},
+    Unit{"t", kKi* kKi* kKi* kKi},
+    Unit{"p", kKi* kKi* kKi* kKi* kKi},
     Unit{"kib", kKi},
-    Unit{"mib", kKi * kKi},
-    Unit{"gib", kKi * kKi * kKi},
-    Unit{"tib", kKi * kKi * kKi * kKi},
-    Unit{"pib", kKi * kKi * kKi * kKi * kKi},
+    Unit{"mib", kKi* kKi},
+    Unit{"gib", kKi* kKi* kKi},
+    Unit{"tib", kKi* kKi* kKi* kKi},
+    Unit{"pib", kKi* kKi* kKi* kKi* kKi},
     Unit{"kb", kK},
-    Unit{"mb", kK * kK},
-    Unit{"gb", kK * kK * kK},
-    Unit{"tb", kK * kK * kK * kK},
-    Unit{"pb", kK * kK * kK * kK * kK},
+    Unit{"mb", kK* kK},
+    Unit{"gb", kK* kK* kK},
+    Unit{"tb", kK* kK* kK* kK},
+    Unit{"pb", kK* kK* kK* kK* kK},
 };
 
 absl::Status bad_size(std::string_view text, std::string_view why) {
@@ -61,10 +61,12 @@ bool parse_number(std::string_view text, Number& value) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
-absl::StatusOr<uint64_t> scale(std::string_view text, std::string_view number, uint64_t unit_bytes) {
+absl::StatusOr<uint64_t> scale(std::string_view text, std::string_view number,
+                               uint64_t unit_bytes) {
   uint64_t whole = 0;
   if (parse_number(number, whole)) {
-    if (whole > std::numeric_limits<uint64_t>::max() / unit_bytes) return bad_size(text, "too large");
+    if (whole > std::numeric_limits<uint64_t>::max() / unit_bytes)
+      return bad_size(text, "too large");
     return whole * unit_bytes;
   }
   double fraction = 0;

@@ -9,16 +9,17 @@
 
 namespace blobcache::base {
 
-// Debian builds Abseil with a string_view of its own that std::string_view does not convert to or from. These
-// few functions are where the two meet; the rest of the code says std::string_view and fmt::format.
+// Debian builds Abseil with a string_view of its own that std::string_view does not convert to or
+// from. These few functions are where the two meet; the rest of the code says std::string_view and
+// fmt::format.
 
 /// A status's message, valid as long as the status.
 [[nodiscard]] inline std::string_view message(const absl::Status& status) {
   return {status.message().data(), status.message().size()};
 }
 
-/// The status that an errno value means, with "what: <strerror>" as its message (ENOSPC and EDQUOT are
-/// RESOURCE_EXHAUSTED, ENOENT is NOT_FOUND and so on, as absl::ErrnoToStatus has it).
+/// The status that an errno value means, with "what: <strerror>" as its message (ENOSPC and EDQUOT
+/// are RESOURCE_EXHAUSTED, ENOENT is NOT_FOUND and so on, as absl::ErrnoToStatus has it).
 [[nodiscard]] absl::Status errno_error(int error, std::string_view what);
 
 /// The same status with "what: " before its message. OK stays OK.
@@ -30,11 +31,11 @@ namespace blobcache::base {
 }  // namespace blobcache::base
 
 /// Returns from the calling function when `expression` (an absl::Status) is not OK.
-#define BLOBCACHE_RETURN_IF_ERROR(expression)                        \
-  do {                                                               \
-    if (absl::Status status_ = (expression); !status_.ok()) {        \
-      return status_;                                                \
-    }                                                                \
+#define BLOBCACHE_RETURN_IF_ERROR(expression)                 \
+  do {                                                        \
+    if (absl::Status status_ = (expression); !status_.ok()) { \
+      return status_;                                         \
+    }                                                         \
   } while (false)
 
 #define BLOBCACHE_STATUS_JOIN_(a, b) a##b

@@ -11,8 +11,8 @@
 
 namespace blobcache::page {
 
-/// How often each slot was used since the eviction policy last looked: saturating counters that a hit bumps
-/// without a lock. Thread-safe.
+/// How often each slot was used since the eviction policy last looked: saturating counters that a
+/// hit bumps without a lock. Thread-safe.
 class UseCounters {
  public:
   static constexpr uint8_t kMax = 3;
@@ -38,7 +38,8 @@ class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
 
-  /// `slot` now holds the extent that `identity` (a hash) names. It must not be in the policy already.
+  /// `slot` now holds the extent that `identity` (a hash) names. It must not be in the policy
+  /// already.
   virtual void insert(uint32_t slot, uint64_t identity) = 0;
   /// Forgets a slot without counting it as evicted; one that is not there is no error.
   virtual void erase(uint32_t slot) = 0;
@@ -49,8 +50,8 @@ class EvictionPolicy {
   [[nodiscard]] virtual size_t size() const = 0;
 };
 
-/// The policy called `name` for slots 0 to slots - 1: "s3-fifo". INVALID_ARGUMENT, with the known names, for
-/// another. `uses` must outlive it.
+/// The policy called `name` for slots 0 to slots - 1: "s3-fifo". INVALID_ARGUMENT, with the known
+/// names, for another. `uses` must outlive it.
 [[nodiscard]] absl::StatusOr<std::unique_ptr<EvictionPolicy>> make_eviction_policy(
     std::string_view name, size_t slots, UseCounters& uses);
 

@@ -10,7 +10,8 @@
 namespace blobcache::page {
 namespace {
 
-/// How many more frames than the budget could fill: a workload of single pages then still fills 1/8 of it.
+/// How many more frames than the budget could fill: a workload of single pages then still fills 1/8
+/// of it.
 constexpr uint64_t kSparseFactor = 8;
 
 uint32_t frames_for(uint64_t budget_bytes) {
@@ -58,7 +59,8 @@ std::optional<uint32_t> FramePool::pop(FreeList& list) {
   do {
     const auto index = static_cast<uint32_t>(head);
     if (index == kNone) return std::nullopt;
-    // A frame that another thread pops meanwhile makes this value stale; the counter then fails the swap.
+    // A frame that another thread pops meanwhile makes this value stale; the counter then fails the
+    // swap.
     const uint32_t next = frames_[index].next.load(std::memory_order_relaxed);
     next_head = ((head >> 32) + 1) << 32 | next;
   } while (!list.head.compare_exchange_weak(head, next_head, std::memory_order_acquire,
@@ -71,7 +73,8 @@ std::optional<uint32_t> FramePool::pop_cold() {
   if (const auto index = pop(cold_)) return index;
   uint32_t fresh = never_used_.load(std::memory_order_relaxed);
   while (fresh < frame_count_) {
-    if (never_used_.compare_exchange_weak(fresh, fresh + 1, std::memory_order_relaxed)) return fresh;
+    if (never_used_.compare_exchange_weak(fresh, fresh + 1, std::memory_order_relaxed))
+      return fresh;
   }
   return std::nullopt;
 }
@@ -85,8 +88,7 @@ bool FramePool::charge_pages(uint64_t pages) {
 }
 
 FrameRef FramePool::hand_out(uint32_t index) {
-  const uint32_t generation =
-      generation_of(frames_[index].state.load(std::memory_order_relaxed));
+  const uint32_t generation = generation_of(frames_[index].state.load(std::memory_order_relaxed));
   frames_[index].state.store(uint64_t{generation} << 32 | 1, std::memory_order_relaxed);
   return {index, generation};
 }

@@ -10,8 +10,9 @@
 
 namespace blobcache::page {
 
-/// Names one use of one frame: the frame's index and the generation it had when it was handed out. A frame
-/// that is evicted gets a new generation, so an old reference never passes for a new one. Value type.
+/// Names one use of one frame: the frame's index and the generation it had when it was handed out.
+/// A frame that is evicted gets a new generation, so an old reference never passes for a new one.
+/// Value type.
 struct FrameRef {
   uint32_t index = 0;
   uint32_t generation = 0;
@@ -26,31 +27,34 @@ struct FrameRef {
 
 /// The RAM of the memory tier: frames of one extent each, recycled for as long as the pool lives.
 ///
-/// Virtual memory is reserved once, for eight times as many frames as the budget could fill, because what
-/// counts against the budget is pages touched: a frame that holds one page costs one page. A frame that was
-/// full when it was released stays resident and is handed out again first ("warm"), so a hot path never
-/// faults fresh memory; a sparse one gives its pages back to the kernel.
+/// Virtual memory is reserved once, for eight times as many frames as the budget could fill,
+/// because what counts against the budget is pages touched: a frame that holds one page costs one
+/// page. A frame that was full when it was released stays resident and is handed out again first
+/// ("warm"), so a hot path never faults fresh memory; a sparse one gives its pages back to the
+/// kernel.
 ///
-/// Pins. A frame's pin count, its evicting bit and its generation are one atomic word. Readers go from n to
-/// n + 1 pins by compare-and-swap and fail on another generation or on the evicting bit; an evictor goes from
-/// no pins to evicting by compare-and-swap. So whoever holds a pin holds the frame.
+/// Pins. A frame's pin count, its evicting bit and its generation are one atomic word. Readers go
+/// from n to n + 1 pins by compare-and-swap and fail on another generation or on the evicting bit;
+/// an evictor goes from no pins to evicting by compare-and-swap. So whoever holds a pin holds the
+/// frame.
 ///
 /// Thread-safe and lock-free, except that releasing a sparse frame calls madvise.
 class FramePool {
  public:
-  /// Reserves address space for `budget_bytes` (at least one extent). Aborts when the kernel refuses even
-  /// that, since nothing can work without it.
+  /// Reserves address space for `budget_bytes` (at least one extent). Aborts when the kernel
+  /// refuses even that, since nothing can work without it.
   explicit FramePool(uint64_t budget_bytes);
   ~FramePool();
   FramePool(const FramePool&) = delete;
   FramePool& operator=(const FramePool&) = delete;
 
-  /// A frame with one pin, held by the caller, and pages `wanted` charged to the budget. Dense requests get
-  /// warm frames first, sparse ones untouched frames. Nothing when no frame is free or the budget is full.
+  /// A frame with one pin, held by the caller, and pages `wanted` charged to the budget. Dense
+  /// requests get warm frames first, sparse ones untouched frames. Nothing when no frame is free or
+  /// the budget is full.
   [[nodiscard]] std::optional<FrameRef> acquire(PageMask wanted);
 
-  /// Charges further pages of a frame that the caller has pinned. False, with nothing charged, when the
-  /// budget is full. Two threads must not charge one frame at the same time.
+  /// Charges further pages of a frame that the caller has pinned. False, with nothing charged, when
+  /// the budget is full. Two threads must not charge one frame at the same time.
   [[nodiscard]] bool charge(uint32_t index, PageMask wanted);
 
   /// Adds a pin, if the frame is still in the use that `ref` names and is not being evicted.
@@ -65,14 +69,12 @@ class FramePool {
   }
 
   /// Adds a pin to a frame that the caller has pinned already.
-  void pin_again(uint32_t index) {
-    frames_[index].state.fetch_add(1, std::memory_order_relaxed);
-  }
+  void pin_again(uint32_t index) { frames_[index].state.fetch_add(1, std::memory_order_relaxed); }
 
   void unpin(uint32_t index) { frames_[index].state.fetch_sub(1, std::memory_order_release); }
 
-  /// From no pins to evicting; false when the frame is pinned or in another use. On success the caller alone
-  /// has the frame and must release it.
+  /// From no pins to evicting; false when the frame is pinned or in another use. On success the
+  /// caller alone has the frame and must release it.
   [[nodiscard]] bool begin_evict(FrameRef ref);
 
   /// Frees a frame after begin_evict.
@@ -93,12 +95,12 @@ class FramePool {
 
   [[nodiscard]] uint32_t frame_count() const { return frame_count_; }
   /// Frames that were ever handed out: those below this index.
-  [[nodiscard]] uint32_t used_frames() const {
-    return never_used_.load(std::memory_order_relaxed);
-  }
+  [[nodiscard]] uint32_t used_frames() const { return never_used_.load(std::memory_order_relaxed); }
   [[nodiscard]] uint64_t budget_pages() const { return budget_pages_; }
   /// Pages that are resident: touched since the kernel last had them.
-  [[nodiscard]] uint64_t resident_pages() const { return resident_.load(std::memory_order_relaxed); }
+  [[nodiscard]] uint64_t resident_pages() const {
+    return resident_.load(std::memory_order_relaxed);
+  }
   /// What acquire() could hand out before anything must be evicted.
   [[nodiscard]] uint64_t available_pages() const;
 
@@ -134,8 +136,8 @@ class FramePool {
   const uint32_t frame_count_;
   std::byte* memory_ = nullptr;
   std::unique_ptr<Frame[]> frames_;
-  FreeList warm_;  ///< every page touched
-  FreeList cold_;  ///< no page touched
+  FreeList warm_;                        ///< every page touched
+  FreeList cold_;                        ///< no page touched
   std::atomic<uint32_t> never_used_{0};  ///< frames from here on are cold and in no list
   std::atomic<uint64_t> resident_{0};
 };

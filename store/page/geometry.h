@@ -5,8 +5,8 @@
 
 namespace blobcache::page {
 
-/// A page is the unit of validity, checksum and accounting; an extent is 64 pages, so that the states of its
-/// pages are single 64-bit words. Both are aligned at the object's own offsets.
+/// A page is the unit of validity, checksum and accounting; an extent is 64 pages, so that the
+/// states of its pages are single 64-bit words. Both are aligned at the object's own offsets.
 inline constexpr uint32_t kPageShift = 12;
 inline constexpr uint32_t kExtentShift = 18;
 inline constexpr uint64_t kPageSize = uint64_t{1} << kPageShift;
@@ -34,8 +34,8 @@ using PageMask = uint64_t;
   return low << first;
 }
 
-/// The pages of extent `extent` that the bytes [offset, offset + length) touch. The range must touch the
-/// extent, and length must not be 0.
+/// The pages of extent `extent` that the bytes [offset, offset + length) touch. The range must
+/// touch the extent, and length must not be 0.
 [[nodiscard]] constexpr PageMask pages_touched(uint64_t extent, uint64_t offset, uint64_t length) {
   const uint64_t extent_begin = extent << kExtentShift;
   const uint64_t begin = offset > extent_begin ? offset - extent_begin : 0;
@@ -47,7 +47,8 @@ using PageMask = uint64_t;
   return page_mask(first, last - first + 1);
 }
 
-/// The pages that extent `extent` of an object of `size_bytes` has at all (the last extent may be short).
+/// The pages that extent `extent` of an object of `size_bytes` has at all (the last extent may be
+/// short).
 [[nodiscard]] constexpr PageMask pages_of_extent(uint64_t extent, uint64_t size_bytes) {
   return pages_touched(extent, extent << kExtentShift, size_bytes - (extent << kExtentShift));
 }

@@ -15,7 +15,8 @@ namespace blobcache::page {
 
 class PageStore;
 
-/// Whether an object may be evicted. Kept: given to us to hold, must not be lost. Cached: can be had again.
+/// Whether an object may be evicted. Kept: given to us to hold, must not be lost. Cached: can be
+/// had again.
 enum class Retention : uint8_t { kCached, kKept };
 
 /// What the page store must be told to open an object. Value type.
@@ -24,7 +25,8 @@ struct ObjectSpec {
   Incarnation incarnation;
   uint64_t size_bytes = 0;
   Retention retention = Retention::kCached;
-  /// The page map of an object of at most kInlineMapMaxObject bytes, which has no map file; see page_map.h.
+  /// The page map of an object of at most kInlineMapMaxObject bytes, which has no map file; see
+  /// page_map.h.
   std::string inline_map;
   /// Fills misses that the disk cannot; absent for an object that only this node has.
   std::shared_ptr<Source> source;
@@ -38,12 +40,13 @@ struct Residency {
   uint64_t zero_pages = 0;
 };
 
-/// A read that is under way; see Object::read. Copies refer to the same read. Destroying it changes nothing.
+/// A read that is under way; see Object::read. Copies refer to the same read. Destroying it changes
+/// nothing.
 class PendingRead {
  public:
   PendingRead() = default;
-  /// Ends the read early: its callback is called with CANCELLED, unless it has been called already. Other
-  /// readers of the same pages are not touched. Thread-safe.
+  /// Ends the read early: its callback is called with CANCELLED, unless it has been called already.
+  /// Other readers of the same pages are not touched. Thread-safe.
   void cancel();
 
  private:
@@ -53,8 +56,8 @@ class PendingRead {
   std::weak_ptr<class ReadOperation> operation_;
 };
 
-/// One immutable run of bytes in the page store, as every door reads it. Users hold it by ObjectRef; while
-/// one is held the object's disk file stays readable even if its name is gone.
+/// One immutable run of bytes in the page store, as every door reads it. Users hold it by
+/// ObjectRef; while one is held the object's disk file stays readable even if its name is gone.
 ///
 /// Thread-safe. Must not outlive the PageStore.
 class Object {
@@ -62,8 +65,9 @@ class Object {
   /// The longest single read, in bytes; a door asks for more in pieces.
   static constexpr uint64_t kMaxRead = uint64_t{1} << 20;
 
-  /// The bytes, or why they cannot be had: OUT_OF_RANGE (not inside the object), DATA_LOSS (the disk's copy
-  /// is damaged and there is no other), UNAVAILABLE and others from the source, CANCELLED.
+  /// The bytes, or why they cannot be had: OUT_OF_RANGE (not inside the object), DATA_LOSS (the
+  /// disk's copy is damaged and there is no other), UNAVAILABLE and others from the source,
+  /// CANCELLED.
   using ReadDone = absl::AnyInvocable<void(absl::StatusOr<PinnedRange>)>;
 
   virtual ~Object() = default;
@@ -71,17 +75,20 @@ class Object {
   [[nodiscard]] virtual const ObjectKey& key() const = 0;
   [[nodiscard]] virtual uint64_t size_bytes() const = 0;
 
-  /// The hit path: when L0 holds all of [offset, offset + length), pins it into `range` (whatever that held
-  /// is released) and returns true. Takes no lock, no allocation up to two extents, and never blocks. Returns
-  /// false when any page is missing or the range is empty, longer than kMaxRead or not inside the object.
+  /// The hit path: when L0 holds all of [offset, offset + length), pins it into `range` (whatever
+  /// that held is released) and returns true. Takes no lock, no allocation up to two extents, and
+  /// never blocks. Returns false when any page is missing or the range is empty, longer than
+  /// kMaxRead or not inside the object.
   [[nodiscard]] virtual bool try_read(uint64_t offset, uint64_t length, PinnedRange& range) = 0;
 
-  /// Reads [offset, offset + length) from whatever tier has it and calls `done` exactly once: on this thread
-  /// before returning when L0 has it all or the range is bad, later on a thread of the store otherwise.
-  /// `done` must not block. Misses are fetched page by page and shared with every other reader of them.
+  /// Reads [offset, offset + length) from whatever tier has it and calls `done` exactly once: on
+  /// this thread before returning when L0 has it all or the range is bad, later on a thread of the
+  /// store otherwise. `done` must not block. Misses are fetched page by page and shared with every
+  /// other reader of them.
   virtual PendingRead read(uint64_t offset, uint64_t length, ReadDone done) = 0;
 
-  /// The same, waiting for the answer on this thread. Never call it on a thread of the store (in a ReadDone).
+  /// The same, waiting for the answer on this thread. Never call it on a thread of the store (in a
+  /// ReadDone).
   [[nodiscard]] absl::StatusOr<PinnedRange> read_wait(uint64_t offset, uint64_t length);
 
   /// Counts pages by tier; reads the page map, so it may block on the disk for a moment.

@@ -14,7 +14,8 @@ std::string Incarnation::hex() const { return base::to_hex(bytes); }
 Incarnation Incarnation::random() {
   Incarnation made;
   // 16 bytes come whole or not at all, and only a kernel without the call could refuse them.
-  if (::getrandom(made.bytes.data(), made.bytes.size(), 0) != static_cast<ssize_t>(made.bytes.size())) {
+  if (::getrandom(made.bytes.data(), made.bytes.size(), 0) !=
+      static_cast<ssize_t>(made.bytes.size())) {
     std::abort();
   }
   return made;

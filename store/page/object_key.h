@@ -24,9 +24,9 @@ struct ObjectKey {
   [[nodiscard]] std::string hex() const;
 };
 
-/// Which life of a key or name this is: a random 128-bit id made anew whenever the object is created again.
-/// It is mixed into every stored checksum, so that a page of an earlier life, or of another object, never
-/// passes for a page of this one. Value type.
+/// Which life of a key or name this is: a random 128-bit id made anew whenever the object is
+/// created again. It is mixed into every stored checksum, so that a page of an earlier life, or of
+/// another object, never passes for a page of this one. Value type.
 struct Incarnation {
   std::array<uint8_t, 16> bytes{};
 

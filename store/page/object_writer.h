@@ -19,25 +19,27 @@ struct SealedObject {
   std::string inline_map;   ///< for ObjectSpec::inline_map; empty when the object has a map file
 };
 
-/// Writes one new object into the disk tier. Nothing is visible until the owner of the names has made it so:
+/// Writes one new object into the disk tier. Nothing is visible until the owner of the names has
+/// made it so:
 ///
 ///     append ... append, seal(key), [catalog commit], keep()
 ///
-/// Destroyed before keep(), it removes all that it wrote. Zero pages take no space. Memory: at most 8 MiB of
-/// buffers, whatever the size. One thread at a time.
+/// Destroyed before keep(), it removes all that it wrote. Zero pages take no space. Memory: at most
+/// 8 MiB of buffers, whatever the size. One thread at a time.
 class ObjectWriter {
  public:
   virtual ~ObjectWriter() = default;
 
-  /// Appends bytes; blocks while the disk is behind. RESOURCE_EXHAUSTED when the budget, the reserve or the
-  /// disk is full, with nothing else disturbed; after any error only destruction is allowed.
+  /// Appends bytes; blocks while the disk is behind. RESOURCE_EXHAUSTED when the budget, the
+  /// reserve or the disk is full, with nothing else disturbed; after any error only destruction is
+  /// allowed.
   [[nodiscard]] virtual absl::Status append(absl::Span<const std::byte> bytes) = 0;
 
   [[nodiscard]] virtual uint64_t size_bytes() const = 0;
 
-  /// Makes data and page map durable under the object's final file name: written, synced, renamed, directory
-  /// synced. `description` is stored with the file (an extended attribute), so that a lost catalog can be
-  /// made again.
+  /// Makes data and page map durable under the object's final file name: written, synced, renamed,
+  /// directory synced. `description` is stored with the file (an extended attribute), so that a
+  /// lost catalog can be made again.
   [[nodiscard]] virtual absl::StatusOr<SealedObject> seal(const ObjectKey& key,
                                                           const std::string& description) = 0;
 

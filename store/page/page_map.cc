@@ -56,8 +56,8 @@ class Reader {
   size_t at_ = 0;
 };
 
-/// A block begins with a CRC32C of all that follows it, seeded with the incarnation so that a block of
-/// another life of the object never passes.
+/// A block begins with a CRC32C of all that follows it, seeded with the incarnation so that a block
+/// of another life of the object never passes.
 uint32_t block_crc(absl::Span<const std::byte> block, const Incarnation& incarnation) {
   const uint32_t seed = crc32c(absl::MakeConstSpan(
       reinterpret_cast<const std::byte*>(incarnation.bytes.data()), incarnation.bytes.size()));
@@ -147,9 +147,8 @@ absl::StatusOr<MapHeader> decode_map_header(absl::Span<const std::byte> bytes) {
   MapHeader header;
   header.version = reader.number<uint32_t>();
   if (header.version > kPageMapVersion) {
-    return absl::FailedPreconditionError(
-        fmt::format("page map of version {}; this daemon knows up to {}", header.version,
-                    kPageMapVersion));
+    return absl::FailedPreconditionError(fmt::format(
+        "page map of version {}; this daemon knows up to {}", header.version, kPageMapVersion));
   }
   reader.bytes(header.key.bytes.data(), header.key.bytes.size());
   reader.bytes(header.incarnation.bytes.data(), header.incarnation.bytes.size());
@@ -186,9 +185,8 @@ absl::StatusOr<MapBlock> decode_inline_map(std::string_view bytes, uint64_t size
   if (size_bytes > kInlineMapMaxObject) {
     return absl::DataLossError("an inline page map for too large an object");
   }
-  return decode(
-      absl::MakeConstSpan(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()),
-      inline_shape(size_bytes), 0, incarnation);
+  return decode(absl::MakeConstSpan(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()),
+                inline_shape(size_bytes), 0, incarnation);
 }
 
 }  // namespace blobcache::page

@@ -47,7 +47,8 @@ class PageStoreImpl final : public PageStore {
       absl::MutexLock lock(&mutex_);
       objects_.clear();
     }
-    // The ring's thread may still be dropping what the last answers held; it ends before the memory does.
+    // The ring's thread may still be dropping what the last answers held; it ends before the memory
+    // does.
     disk_.reset();
   }
 
@@ -80,7 +81,8 @@ class PageStoreImpl final : public PageStore {
         objects_.erase(at);
       }
     }
-    // A reader may hold the object and not have read yet: its files are opened before they lose their names.
+    // A reader may hold the object and not have read yet: its files are opened before they lose
+    // their names.
     if (object != nullptr && object.use_count() > 1) {
       if (const absl::Status opened = object->file().open(); !opened.ok()) {
         spdlog::warn("removing an object that is in use: {}", base::message(opened));
@@ -165,8 +167,9 @@ class PageStoreImpl final : public PageStore {
     stats.disk_evicted_bytes = counters_->sum(Counters::kDiskEvictedBytes);
   }
 
-  /// Takes a quarter of the objects that nobody holds out of the table, so that descriptors and open files
-  /// stay bounded. When everybody is held the table grows: the doors bound how many they hold.
+  /// Takes a quarter of the objects that nobody holds out of the table, so that descriptors and
+  /// open files stay bounded. When everybody is held the table grows: the doors bound how many they
+  /// hold.
   [[nodiscard]] std::vector<std::shared_ptr<ObjectImpl>> drop_idle()
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     std::vector<std::shared_ptr<ObjectImpl>> dropped;
@@ -204,12 +207,11 @@ absl::StatusOr<std::unique_ptr<PageStore>> PageStore::open(const PageStoreOption
   auto counters = std::make_unique<Counters>();
   auto flights = std::make_unique<FlightTable>();
   const uint64_t frames = options.memory_bytes - map_cache_bytes(options.memory_bytes);
-  BLOBCACHE_ASSIGN_OR_RETURN(
-      auto memory, MemoryTier::create(frames, options.eviction, *flights, *counters));
+  BLOBCACHE_ASSIGN_OR_RETURN(auto memory,
+                             MemoryTier::create(frames, options.eviction, *flights, *counters));
   BLOBCACHE_ASSIGN_OR_RETURN(auto disk, DiskTier::open(options, *counters));
-  return std::make_unique<PageStoreImpl>(std::move(counters), std::move(flights),
-                                         std::move(memory), std::move(disk),
-                                         options.memory_bytes);
+  return std::make_unique<PageStoreImpl>(std::move(counters), std::move(flights), std::move(memory),
+                                         std::move(disk), options.memory_bytes);
 }
 
 }  // namespace blobcache::page

@@ -19,60 +19,66 @@ namespace blobcache::page {
 enum class DirectIo : uint8_t { kAuto, kOn, kOff };
 
 struct PageStoreOptions {
-  std::filesystem::path path;           ///< must exist; objects/ and tmp/ are made beneath it
+  std::filesystem::path path;                 ///< must exist; objects/ and tmp/ are made beneath it
   uint64_t memory_bytes = uint64_t{1} << 30;  ///< L0 budget; at least kMinMemory
   uint64_t disk_bytes = uint64_t{50} << 30;   ///< L1 budget
-  uint64_t disk_reserve_bytes = 0;      ///< of the file system, never used
+  uint64_t disk_reserve_bytes = 0;            ///< of the file system, never used
   DirectIo direct_io = DirectIo::kAuto;
-  std::string eviction = "s3-fifo";     ///< see eviction.h for the names
+  std::string eviction = "s3-fifo";  ///< see eviction.h for the names
 };
 
-/// Decides which cached objects go when the disk tier needs room. Implemented by whoever knows the names
-/// (store/tree). Called from any thread, with no lock of the store held.
+/// Decides which cached objects go when the disk tier needs room. Implemented by whoever knows the
+/// names (store/tree). Called from any thread, with no lock of the store held.
 class DiskReclaimer {
  public:
   virtual ~DiskReclaimer() = default;
-  /// Gives up cached objects (through PageStore::remove) until about `bytes` are free or none is left.
-  /// Returns the bytes given up.
+  /// Gives up cached objects (through PageStore::remove) until about `bytes` are free or none is
+  /// left. Returns the bytes given up.
   virtual uint64_t reclaim(uint64_t bytes) = 0;
 };
 
-/// The page store: RAM frames over disk files over sources, for objects that it knows by key and incarnation.
-/// It knows no names; store/tree does.
+/// The page store: RAM frames over disk files over sources, for objects that it knows by key and
+/// incarnation. It knows no names; store/tree does.
 ///
-/// Thread-safe. Destroying it ends its threads; all ObjectRefs, PinnedRanges and ObjectWriters must be gone.
+/// Thread-safe. Destroying it ends its threads; all ObjectRefs, PinnedRanges and ObjectWriters must
+/// be gone.
 class PageStore {
  public:
   static constexpr uint64_t kMinMemory = uint64_t{8} << 20;
 
-  /// Opens the disk tier under options.path and removes unfinished files. INVALID_ARGUMENT for options out of
-  /// range, FAILED_PRECONDITION when direct I/O is demanded and not to be had, else the disk's error.
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<PageStore>> open(const PageStoreOptions& options);
+  /// Opens the disk tier under options.path and removes unfinished files. INVALID_ARGUMENT for
+  /// options out of range, FAILED_PRECONDITION when direct I/O is demanded and not to be had, else
+  /// the disk's error.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<PageStore>> open(
+      const PageStoreOptions& options);
 
   virtual ~PageStore() = default;
 
-  /// The object with this key and incarnation: the one in use already, or a new one made from `spec`. Touches
-  /// no disk; a missing or damaged file shows at the first read.
+  /// The object with this key and incarnation: the one in use already, or a new one made from
+  /// `spec`. Touches no disk; a missing or damaged file shows at the first read.
   [[nodiscard]] virtual ObjectRef attach(const ObjectSpec& spec) = 0;
 
-  /// Begins a new object. `size_hint` (0: unknown) lets a put that cannot fit fail before it moves a byte:
-  /// RESOURCE_EXHAUSTED.
-  [[nodiscard]] virtual absl::StatusOr<std::unique_ptr<ObjectWriter>> create(Retention retention,
-                                                                             uint64_t size_hint) = 0;
+  /// Begins a new object. `size_hint` (0: unknown) lets a put that cannot fit fail before it moves
+  /// a byte: RESOURCE_EXHAUSTED.
+  [[nodiscard]] virtual absl::StatusOr<std::unique_ptr<ObjectWriter>> create(
+      Retention retention, uint64_t size_hint) = 0;
 
-  /// Removes the object's files and gives its `disk_bytes` back to the budget. Readers who hold it go on
-  /// reading (the open file lives until the last reference). A file that is gone already is no error.
-  virtual absl::Status remove(const ObjectKey& key, const Incarnation& incarnation, Retention retention,
-                              uint64_t disk_bytes) = 0;
+  /// Removes the object's files and gives its `disk_bytes` back to the budget. Readers who hold it
+  /// go on reading (the open file lives until the last reference). A file that is gone already is
+  /// no error.
+  virtual absl::Status remove(const ObjectKey& key, const Incarnation& incarnation,
+                              Retention retention, uint64_t disk_bytes) = 0;
 
   /// Moves `disk_bytes` between kept and cached in the accounts of the budget.
   virtual void change_retention(Retention from, Retention to, uint64_t disk_bytes) = 0;
 
-  /// Tells the accounts what the disk holds from earlier runs; once, at start, before any read or put.
+  /// Tells the accounts what the disk holds from earlier runs; once, at start, before any read or
+  /// put.
   virtual void restore_usage(uint64_t kept_bytes, uint64_t cached_bytes) = 0;
 
-  /// Removes files under objects/ that `known` disowns: what a crash left between rename and catalog commit.
-  /// Returns how many. Files of puts that are under way are safe. Slow; run it in the background.
+  /// Removes files under objects/ that `known` disowns: what a crash left between rename and
+  /// catalog commit. Returns how many. Files of puts that are under way are safe. Slow; run it in
+  /// the background.
   virtual absl::StatusOr<uint64_t> remove_orphans(
       const std::function<bool(const ObjectKey&, const Incarnation&)>& known) = 0;
 

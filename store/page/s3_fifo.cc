@@ -74,7 +74,8 @@ std::optional<uint32_t> S3Fifo::evict_small() {
   while (small_.size > 0) {
     const uint32_t slot = small_.oldest;
     unlink(slot);
-    // More than one use since it came in: it belongs to the main queue. (The fill itself is not a use.)
+    // More than one use since it came in: it belongs to the main queue. (The fill itself is not a
+    // use.)
     if (uses_.get(slot) > 1) {
       uses_.set(slot, 0);
       push(Where::kMain, slot);

@@ -11,12 +11,13 @@
 
 namespace blobcache::page {
 
-/// S3-FIFO (Yang, Zhang, Qiu, Yue, Vinayak: "FIFO queues are all you need for cache eviction", SOSP 2023):
-/// a small FIFO that takes newcomers, a main FIFO for what was used again, and a ghost FIFO that remembers
-/// the identities of what left the small one unused. A scan passes through the small queue (a tenth of the
-/// slots) and leaves the main one alone.
+/// S3-FIFO (Yang, Zhang, Qiu, Yue, Vinayak: "FIFO queues are all you need for cache eviction", SOSP
+/// 2023): a small FIFO that takes newcomers, a main FIFO for what was used again, and a ghost FIFO
+/// that remembers the identities of what left the small one unused. A scan passes through the small
+/// queue (a tenth of the slots) and leaves the main one alone.
 ///
-/// Not thread-safe; the owner guards it. Memory: 16 bytes a slot and about 20 a remembered identity.
+/// Not thread-safe; the owner guards it. Memory: 16 bytes a slot and about 20 a remembered
+/// identity.
 class S3Fifo final : public EvictionPolicy {
  public:
   S3Fifo(size_t slots, UseCounters& uses);
@@ -56,8 +57,8 @@ class S3Fifo final : public EvictionPolicy {
   std::vector<Entry> entries_;
   Queue small_;
   Queue main_;
-  // The ghost queue: identities in order, each with the number it was remembered under, so that one that was
-  // forgotten and remembered again is not dropped with its older place.
+  // The ghost queue: identities in order, each with the number it was remembered under, so that one
+  // that was forgotten and remembered again is not dropped with its older place.
   std::deque<std::pair<uint64_t, uint64_t>> ghost_order_;
   absl::flat_hash_map<uint64_t, uint64_t> ghost_;
   uint64_t ghost_next_ = 0;

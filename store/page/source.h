@@ -10,8 +10,8 @@
 
 namespace blobcache::page {
 
-/// Where the bytes of one object come from when no local tier has them: a peer, an origin. Implementations
-/// live in net/; the page store owns the interface and calls it.
+/// Where the bytes of one object come from when no local tier has them: a peer, an origin.
+/// Implementations live in net/; the page store owns the interface and calls it.
 ///
 /// Thread-safe: the store fetches from several threads at once.
 class Source {
@@ -20,8 +20,8 @@ class Source {
   class Fetch {
    public:
     virtual ~Fetch() = default;
-    /// Asks the fetch to end early. `done` is still called exactly once, with CANCELLED if the fetch had not
-    /// finished. Thread-safe; may be called after `done`.
+    /// Asks the fetch to end early. `done` is still called exactly once, with CANCELLED if the
+    /// fetch had not finished. Thread-safe; may be called after `done`.
     virtual void cancel() = 0;
   };
 
@@ -30,9 +30,10 @@ class Source {
 
   virtual ~Source() = default;
 
-  /// Fills `into` with the object's bytes at `offset` (a multiple of the page size) and calls `done` exactly
-  /// once, on any thread, perhaps before returning. `into` stays valid until then and belongs to the fetch
-  /// alone; after an error its content is undefined. The range lies within the object.
+  /// Fills `into` with the object's bytes at `offset` (a multiple of the page size) and calls
+  /// `done` exactly once, on any thread, perhaps before returning. `into` stays valid until then
+  /// and belongs to the fetch alone; after an error its content is undefined. The range lies within
+  /// the object.
   [[nodiscard]] virtual std::unique_ptr<Fetch> fetch(uint64_t offset, absl::Span<std::byte> into,
                                                      FetchDone done) = 0;
 };

@@ -4,14 +4,14 @@
 
 namespace blobcache::page {
 
-/// A snapshot of the page store's counters and gauges. Counters only grow while the daemon lives. Bytes,
-/// except where the name says otherwise. Value type.
+/// A snapshot of the page store's counters and gauges. Counters only grow while the daemon lives.
+/// Bytes, except where the name says otherwise. Value type.
 struct Stats {
   // What readers asked for, by the tier that had it (whole pages, counted once a read).
   uint64_t memory_hit_pages = 0;
   uint64_t disk_hit_pages = 0;
   uint64_t remote_hit_pages = 0;
-  uint64_t zero_pages = 0;  ///< known zero from the page map: no tier was read
+  uint64_t zero_pages = 0;           ///< known zero from the page map: no tier was read
   uint64_t shared_flight_pages = 0;  ///< found another reader's fetch under way and waited for it
   uint64_t reads = 0;
   uint64_t read_errors = 0;

@@ -10,11 +10,13 @@
 
 namespace blobcache::page {
 
-/// Lets reads that miss in only while there are frames for all that they need, first come first served. A read
-/// takes its places at once and holds them until it is answered, so reads never wait for frames that other
-/// waiting reads hold: no deadlock however small the memory, and disk queues of bounded length.
+/// Lets reads that miss in only while there are frames for all that they need, first come first
+/// served. A read takes its places at once and holds them until it is answered, so reads never wait
+/// for frames that other waiting reads hold: no deadlock however small the memory, and disk queues
+/// of bounded length.
 ///
-/// The line itself is as long as the doors let it grow: each bounds its requests in flight. Thread-safe.
+/// The line itself is as long as the doors let it grow: each bounds its requests in flight.
+/// Thread-safe.
 class Admission {
  public:
   /// `places` extents may be held by reads at once; at least the most that one read needs.
@@ -38,8 +40,9 @@ class Admission {
   }
 
  private:
-  /// Starts who is next while there are places. A read that starts may leave at once and come back here; the
-  /// thread that is letting in already then goes on for it, so the stack does not grow with the line.
+  /// Starts who is next while there are places. A read that starts may leave at once and come back
+  /// here; the thread that is letting in already then goes on for it, so the stack does not grow
+  /// with the line.
   void let_in() {
     absl::MutexLock lock(&mutex_);
     if (letting_in_) return;

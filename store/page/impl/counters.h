@@ -7,8 +7,9 @@
 
 namespace blobcache::page {
 
-/// Counters that every reading thread bumps: each thread has a row of its own (threads beyond the number of
-/// rows share), so that counting costs no cache line ping-pong on the hit path. Thread-safe.
+/// Counters that every reading thread bumps: each thread has a row of its own (threads beyond the
+/// number of rows share), so that counting costs no cache line ping-pong on the hit path.
+/// Thread-safe.
 class Counters {
  public:
   enum Name : size_t {

@@ -11,7 +11,7 @@ namespace blobcache::page {
 namespace {
 
 uint64_t free_bytes(const std::filesystem::path& path) {
-  struct statvfs info {};
+  struct statvfs info{};
   if (::statvfs(path.c_str(), &info) != 0) return UINT64_MAX;  // the write itself will tell
   return uint64_t{info.f_bavail} * info.f_frsize;
 }
@@ -51,10 +51,10 @@ absl::Status DiskBudget::reserve(uint64_t bytes, Retention retention) {
     const uint64_t lacking = now.used + bytes > now.budget ? now.used + bytes - now.budget : bytes;
     if (reclaim(lacking) > 0) continue;
     if (take(bytes, retention)) break;
-    return absl::ResourceExhaustedError(fmt::format(
-        "the disk budget of {} is full: {} kept, {} cached, {} more wanted",
-        base::format_size(now.budget), base::format_size(now.kept),
-        base::format_size(now.used - now.kept), base::format_size(bytes)));
+    return absl::ResourceExhaustedError(
+        fmt::format("the disk budget of {} is full: {} kept, {} cached, {} more wanted",
+                    base::format_size(now.budget), base::format_size(now.kept),
+                    base::format_size(now.used - now.kept), base::format_size(bytes)));
   }
   return absl::OkStatus();
 }

@@ -12,8 +12,9 @@
 
 namespace blobcache::page {
 
-/// The accounts of the disk tier: bytes kept and cached against the budget, and what the file system must
-/// always have free. Bytes are reserved before they are written, so the budget is never passed.
+/// The accounts of the disk tier: bytes kept and cached against the budget, and what the file
+/// system must always have free. Bytes are reserved before they are written, so the budget is never
+/// passed.
 ///
 /// Thread-safe. Calls the reclaimer with no lock held.
 class DiskBudget {
@@ -21,8 +22,9 @@ class DiskBudget {
   DiskBudget(std::filesystem::path path, uint64_t budget_bytes, uint64_t reserve_bytes)
       : path_(std::move(path)), budget_bytes_(budget_bytes), reserve_bytes_(reserve_bytes) {}
 
-  /// Takes `bytes` for an object of this retention; asks the reclaimer for cached objects when they do not
-  /// fit. RESOURCE_EXHAUSTED, with the figures, when they still do not; nothing is taken then.
+  /// Takes `bytes` for an object of this retention; asks the reclaimer for cached objects when they
+  /// do not fit. RESOURCE_EXHAUSTED, with the figures, when they still do not; nothing is taken
+  /// then.
   [[nodiscard]] absl::Status reserve(uint64_t bytes, Retention retention);
   /// Gives back what reserve() took, or what a removed object used.
   void release(uint64_t bytes, Retention retention);

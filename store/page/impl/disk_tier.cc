@@ -107,16 +107,14 @@ absl::Status DiskTier::probe_direct_io(DirectIo wanted) {
       void operator()(void* memory) const { std::free(memory); }
     };
     const std::unique_ptr<void, Free> page(std::aligned_alloc(kPageSize, kPageSize));
-    works = page != nullptr &&
-            ::pread(fd.get(), page.get(), kPageSize, 0) == 0;
+    works = page != nullptr && ::pread(fd.get(), page.get(), kPageSize, 0) == 0;
   } else if (errno != EINVAL && errno != EOPNOTSUPP) {
     return base::errno_error(errno, probe.string());
   }
   BLOBCACHE_RETURN_IF_ERROR(unlink_file(probe));
   if (!works && wanted == DirectIo::kOn) {
-    return absl::FailedPreconditionError(
-        fmt::format("the file system of {} has no direct I/O, and direct_io is \"on\"",
-                    path_.string()));
+    return absl::FailedPreconditionError(fmt::format(
+        "the file system of {} has no direct I/O, and direct_io is \"on\"", path_.string()));
   }
   direct_ = works;
   return absl::OkStatus();
@@ -138,8 +136,7 @@ absl::StatusOr<base::UniqueFd> DiskTier::open_file(const fs::path& path, int fla
   return fd;
 }
 
-absl::Status DiskTier::publish(const ObjectKey& key, const Incarnation& incarnation,
-                               bool has_map) {
+absl::Status DiskTier::publish(const ObjectKey& key, const Incarnation& incarnation, bool has_map) {
   const fs::path from = temporary_path(incarnation);
   const fs::path to = object_path(key, incarnation);
   if (has_map && ::rename((from.string() + std::string(kMapSuffix)).c_str(),
@@ -188,8 +185,8 @@ absl::StatusOr<uint64_t> DiskTier::remove_orphans(
     std::error_code error;
     for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
       const std::optional<FileName> file = parse_file_name(at->path().filename().string());
-      // A name that is not ours is somebody's; leave it. A writer's object is asked for before the catalog,
-      // because it moves from the one to the other.
+      // A name that is not ours is somebody's; leave it. A writer's object is asked for before the
+      // catalog, because it moves from the one to the other.
       if (!file || is_being_written(file->incarnation)) continue;
       if (known(file->key, file->incarnation)) continue;
       BLOBCACHE_RETURN_IF_ERROR(unlink_file(at->path()));

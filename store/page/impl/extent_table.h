@@ -11,8 +11,9 @@ namespace blobcache::page {
 
 /// What the store knows of one extent: one cache line.
 ///
-/// `frame` and `in_memory` are read without a lock by the hit path (pin the frame, see that `frame` still
-/// names it, then read `in_memory`). Everything is written under the extent's lock (see FlightTable).
+/// `frame` and `in_memory` are read without a lock by the hit path (pin the frame, see that `frame`
+/// still names it, then read `in_memory`). Everything is written under the extent's lock (see
+/// FlightTable).
 struct alignas(64) Extent {
   static constexpr uint64_t kNoFrame = UINT64_MAX;
 
@@ -20,13 +21,14 @@ struct alignas(64) Extent {
   std::atomic<PageMask> in_memory{0};     ///< pages whose bytes in the frame are checked and final
   std::atomic<PageMask> on_disk{0};       ///< pages with data in the disk file
   std::atomic<PageMask> zero{0};          ///< pages known to be zero, which no tier stores
-  PageMask in_flight = 0;                 ///< pages that a fetch is bringing; under the extent's lock
-  std::atomic<bool> map_loaded{false};    ///< on_disk and zero say what the page map says
+  PageMask in_flight = 0;               ///< pages that a fetch is bringing; under the extent's lock
+  std::atomic<bool> map_loaded{false};  ///< on_disk and zero say what the page map says
 };
 static_assert(sizeof(Extent) == 64);
 
-/// An object's extents by index: two levels, so that only what was touched takes memory (4 KiB for 64 extents,
-/// and 8 bytes for every 16 MiB of the object). Thread-safe; extents stay where they are until the table dies.
+/// An object's extents by index: two levels, so that only what was touched takes memory (4 KiB for
+/// 64 extents, and 8 bytes for every 16 MiB of the object). Thread-safe; extents stay where they
+/// are until the table dies.
 class ExtentTable {
  public:
   explicit ExtentTable(uint64_t extents)
@@ -57,7 +59,8 @@ class ExtentTable {
     return (*expected)[index % kChunk];
   }
 
-  /// Calls visit(index, extent) for every extent that was touched (and its neighbours in the chunk).
+  /// Calls visit(index, extent) for every extent that was touched (and its neighbours in the
+  /// chunk).
   template <typename Visit>
   void for_each_touched(uint64_t extents, const Visit& visit) const {
     for (uint64_t c = 0; c < chunk_count_; ++c) {

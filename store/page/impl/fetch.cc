@@ -35,15 +35,18 @@ void for_each_run(PageMask pages, const Visit& visit) {
 
 }  // namespace
 
-Fetch::Fetch(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, uint32_t frame)
-    : core_(core), object_(std::move(object)), id_{object_->id(), index}, frame_(frame) {}
-
-Fetch::~Fetch() { core_.memory.pool().unpin(frame_); }
+Fetch::Fetch(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, uint32_t frame,
+             PageMask pages)
+    : core_(core),
+      object_(std::move(object)),
+      id_{object_->id(), index},
+      frame_(frame),
+      unsettled_(pages) {}
 
 void Fetch::start(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index,
                   uint32_t frame, PageMask pages) {
   const std::shared_ptr<Fetch> fetch(
-      new Fetch(core, std::move(object), index, frame));  // NOLINT: private constructor
+      new Fetch(core, std::move(object), index, frame, pages));  // NOLINT: private constructor
   core.maps.load(fetch->object_, map_block_of(index),
                  [fetch, pages](absl::StatusOr<MapCache::Block> block) {
                    if (block.ok()) {
@@ -104,11 +107,9 @@ void Fetch::zero(PageMask pages) {
 void Fetch::from_disk(PageMask run, const std::shared_ptr<const MapBlock>& block) {
   const uint64_t bytes = uint64_t{page_total(run)} << kPageShift;
   core_.counters.add(Counters::kDiskReadBytes, bytes);
-  core_.disk.ring().read(object_->file().data_fd(), {memory(run), bytes}, offset(run),
-                         object_bytes(run),
-                         [self = shared_from_this(), run, block](int result) {
-                           self->disk_done(run, block, result);
-                         });
+  core_.disk.ring().read(
+      object_->file().data_fd(), {memory(run), bytes}, offset(run), object_bytes(run),
+      [self = shared_from_this(), run, block](int result) { self->disk_done(run, block, result); });
 }
 
 PageMask Fetch::verify(PageMask run, const MapBlock& block) const {
@@ -117,8 +118,7 @@ PageMask Fetch::verify(PageMask run, const MapBlock& block) const {
   PageMask good = 0;
   for (PageMask left = run; left != 0; left &= left - 1) {
     const uint32_t page = first_page(left);
-    const uint32_t crc =
-        crc32c({extent_memory + (uint64_t{page} << kPageShift), kPageSize});
+    const uint32_t crc = crc32c({extent_memory + (uint64_t{page} << kPageShift), kPageSize});
     const uint32_t expected = block.checksum.at(local * kPagesPerExtent + page);
     const uint64_t number = id_.index * kPagesPerExtent + page;
     if (page_checksum(crc, object_->incarnation(), number) == expected) {
@@ -179,8 +179,7 @@ void Fetch::from_source(PageMask pages, const absl::Status& why) {
     absl::MutexLock lock(&shard.mutex);
     // It may be over already, if the source answered at once.
     const auto flight = shard.flights.find(id_);
-    if (flight != shard.flights.end() &&
-        (object_->extents().get(id_.index).in_flight & run) != 0) {
+    if (flight != shard.flights.end() && (object_->extents().get(id_.index).in_flight & run) != 0) {
       flight->second.source_fetches.push_back({run, std::move(fetch)});
     }
   });
@@ -194,6 +193,10 @@ void Fetch::settle(PageMask pages, const absl::Status& status) {
     absl::MutexLock lock(&shard.mutex);
     if (status.ok()) extent.in_memory.fetch_or(pages, std::memory_order_release);
     extent.in_flight &= ~pages;
+    // The waiters have pins of their own.
+    if (unsettled_.fetch_and(~pages, std::memory_order_acq_rel) == pages) {
+      core_.memory.pool().unpin(frame_);
+    }
     const auto at = shard.flights.find(id_);
     if (at == shard.flights.end()) return;
     Flight& flight = at->second;

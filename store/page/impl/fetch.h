@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 
@@ -13,23 +14,25 @@ namespace blobcache::page {
 class ObjectImpl;
 struct StoreCore;
 
-/// Brings some pages of one extent into its frame, from the disk or else from the object's source, checks
-/// them, makes them visible and wakes who waits for them. One fetch brings a page, however many wait.
+/// Brings some pages of one extent into its frame, from the disk or else from the object's source,
+/// checks them, makes them visible and wakes who waits for them. One fetch brings a page, however
+/// many wait.
 ///
-/// A fetch holds a pin on the frame and a reference to the object until its last page is settled. Its steps run
-/// on the thread that started it, the ring's and the source's; no two touch the same page.
+/// A fetch holds a pin on the frame until its last page is settled, and a reference to the object.
+/// Its steps run on the thread that started it, the ring's and the source's; no two touch the same
+/// page.
 class Fetch : public std::enable_shared_from_this<Fetch> {
  public:
-  /// `pages` are in the extent's in_flight already, by the caller's doing, and `frame` has a pin that the fetch
-  /// takes over.
+  /// `pages` are in the extent's in_flight already, by the caller's doing, and `frame` has a pin
+  /// that the fetch takes over.
   static void start(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index,
                     uint32_t frame, PageMask pages);
-  ~Fetch();
   Fetch(const Fetch&) = delete;
   Fetch& operator=(const Fetch&) = delete;
 
  private:
-  Fetch(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, uint32_t frame);
+  Fetch(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, uint32_t frame,
+        PageMask pages);
 
   /// Splits the pages by where they are; the map block tells.
   void with_map(PageMask pages, std::shared_ptr<const MapBlock> block);
@@ -53,6 +56,7 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   const std::shared_ptr<ObjectImpl> object_;
   const ExtentId id_;
   const uint32_t frame_;
+  std::atomic<PageMask> unsettled_;
 };
 
 }  // namespace blobcache::page

@@ -47,8 +47,9 @@ struct Flight {
 
 /// The extents with fetches under way, and the locks of all extents: 64 shards by hash.
 ///
-/// A shard's mutex guards its flights and, of every extent that hashes to it, all writes to the Extent. Lock
-/// order: MemoryTier's mutex before a shard's; nothing is called out to under a shard's mutex.
+/// A shard's mutex guards its flights and, of every extent that hashes to it, all writes to the
+/// Extent. Lock order: MemoryTier's mutex before a shard's; nothing is called out to under a
+/// shard's mutex.
 class FlightTable {
  public:
   struct Shard {

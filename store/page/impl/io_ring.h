@@ -17,15 +17,16 @@
 
 namespace blobcache::page {
 
-/// Asynchronous file I/O by io_uring. Any thread submits; one thread of the ring's own reaps and calls back.
+/// Asynchronous file I/O by io_uring. Any thread submits; one thread of the ring's own reaps and
+/// calls back.
 ///
-/// At most `depth` operations are in the kernel; the rest wait in a queue whose length is bounded by the
-/// callers (reads by the store's admission, writes by the writers' buffers). Thread-safe. Destroying it waits
-/// for every operation.
+/// At most `depth` operations are in the kernel; the rest wait in a queue whose length is bounded
+/// by the callers (reads by the store's admission, writes by the writers' buffers). Thread-safe.
+/// Destroying it waits for every operation.
 class IoRing {
  public:
-  /// 0, or a negative errno value. Called on the ring's thread; must not block. -ENODATA: the file ended
-  /// before `needed` bytes.
+  /// 0, or a negative errno value. Called on the ring's thread; must not block. -ENODATA: the file
+  /// ended before `needed` bytes.
   using Done = absl::AnyInvocable<void(int result)>;
 
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<IoRing>> create(unsigned depth);
@@ -33,8 +34,9 @@ class IoRing {
   IoRing(const IoRing&) = delete;
   IoRing& operator=(const IoRing&) = delete;
 
-  /// Reads into `into` at `offset`; done when `needed` bytes (at most into.size()) have come. With direct I/O
-  /// address, size and offset are multiples of the page size, while `needed` may be the file's odd end.
+  /// Reads into `into` at `offset`; done when `needed` bytes (at most into.size()) have come. With
+  /// direct I/O address, size and offset are multiples of the page size, while `needed` may be the
+  /// file's odd end.
   void read(int fd, absl::Span<std::byte> into, uint64_t offset, size_t needed, Done done);
 
   /// Writes all of `from` at `offset`. `from` stays valid until `done`.
@@ -57,7 +59,8 @@ class IoRing {
   void prepare(Operation* operation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void submit_waiting();
   void reap();
-  /// Handles one completion: resubmits what a short transfer left, or takes the operation's outcome.
+  /// Handles one completion: resubmits what a short transfer left, or takes the operation's
+  /// outcome.
   void complete(Operation* operation, int result);
 
   const unsigned depth_;

@@ -12,8 +12,8 @@
 
 namespace blobcache::page {
 
-/// Decoded page map blocks, the most recently used ones up to a number: what a miss checks its pages against.
-/// Thread-safe; only misses come here.
+/// Decoded page map blocks, the most recently used ones up to a number: what a miss checks its
+/// pages against. Thread-safe; only misses come here.
 class MapCache {
  public:
   using Block = std::shared_ptr<const MapBlock>;

@@ -30,12 +30,12 @@ absl::StatusOr<MapCache::Block> MapLoader::accept(ObjectImpl& object, uint64_t n
   }
   auto block = std::make_shared<const MapBlock>(*std::move(decoded));
   const uint64_t first = number * kExtentsPerMapBlock;
-  const uint64_t count =
-      std::min<uint64_t>(kExtentsPerMapBlock, object.extent_count() - first);
+  const uint64_t count = std::min<uint64_t>(kExtentsPerMapBlock, object.extent_count() - first);
   for (uint64_t i = 0; i < count; ++i) {
     Extent& extent = object.extents().get(first + i);
     absl::MutexLock lock(&flights_.shard({object.id(), first + i}).mutex);
-    // Once told, an extent knows better than the file: a page that failed its checksum is off the list.
+    // Once told, an extent knows better than the file: a page that failed its checksum is off the
+    // list.
     if (extent.map_loaded.load(std::memory_order_relaxed)) continue;
     extent.on_disk.store(block->on_disk[i], std::memory_order_relaxed);
     extent.zero.store(block->zero[i], std::memory_order_relaxed);
@@ -54,9 +54,9 @@ void MapLoader::load(const std::shared_ptr<ObjectImpl>& object, uint64_t block, 
     read_file(object, block, std::move(loaded));
     return;
   }
-  loaded(accept(*object, block,
-                decode_inline_map(object->inline_map(), object->size_bytes(),
-                                  object->incarnation())));
+  loaded(
+      accept(*object, block,
+             decode_inline_map(object->inline_map(), object->size_bytes(), object->incarnation())));
 }
 
 void MapLoader::read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t block,
@@ -71,10 +71,9 @@ void MapLoader::read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t bl
              [this, object, block, buffer = std::move(buffer),
               loaded = std::move(loaded)](int result) mutable {
                absl::StatusOr<MapBlock> decoded =
-                   result == 0
-                       ? decode_map_block(buffer->bytes, block, object->incarnation())
-                       : absl::StatusOr<MapBlock>(absl::DataLossError(fmt::format(
-                             "cannot read its page map (error {})", -result)));
+                   result == 0 ? decode_map_block(buffer->bytes, block, object->incarnation())
+                               : absl::StatusOr<MapBlock>(absl::DataLossError(
+                                     fmt::format("cannot read its page map (error {})", -result)));
                loaded(accept(*object, block, std::move(decoded)));
              });
 }

@@ -14,8 +14,9 @@ namespace blobcache::page {
 
 class ObjectImpl;
 
-/// Brings page map blocks: from the cache, from the object's catalog row (inline maps) or from its map file.
-/// What it brings is checked, and told to the block's extents the first time. Thread-safe.
+/// Brings page map blocks: from the cache, from the object's catalog row (inline maps) or from its
+/// map file. What it brings is checked, and told to the block's extents the first time.
+/// Thread-safe.
 class MapLoader {
  public:
   using Loaded = absl::AnyInvocable<void(absl::StatusOr<MapCache::Block>)>;
@@ -23,8 +24,8 @@ class MapLoader {
   MapLoader(uint64_t cache_bytes, FlightTable& flights, IoRing& ring, Counters& counters)
       : cache_(cache_bytes), flights_(flights), ring_(ring), counters_(counters) {}
 
-  /// Calls `loaded` with the block: on this thread when it is at hand, else on the ring's. An object whose
-  /// files are gone or whose map is damaged: NOT_FOUND, DATA_LOSS.
+  /// Calls `loaded` with the block: on this thread when it is at hand, else on the ring's. An
+  /// object whose files are gone or whose map is damaged: NOT_FOUND, DATA_LOSS.
   void load(const std::shared_ptr<ObjectImpl>& object, uint64_t block, Loaded loaded);
 
  private:

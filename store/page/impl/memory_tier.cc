@@ -8,7 +8,8 @@
 namespace blobcache::page {
 namespace {
 
-/// Free pages that the background keeps: 1/32 of the budget, at most 16 MiB, and twice that when it is done.
+/// Free pages that the background keeps: 1/32 of the budget, at most 16 MiB, and twice that when it
+/// is done.
 uint64_t low_watermark(uint64_t budget_pages) {
   return std::min<uint64_t>(budget_pages / 32, (uint64_t{16} << 20) >> kPageShift);
 }

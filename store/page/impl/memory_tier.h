@@ -22,15 +22,17 @@ class ObjectImpl;
 
 /// L0: which extent each frame holds, and which goes when room is needed.
 ///
-/// A thread of its own keeps a few free pages between two watermarks, so that a miss seldom evicts by itself;
-/// it also wakes reads that found every frame pinned. What is in L0 is also on disk or at a source, so evicting
-/// does no I/O.
+/// A thread of its own keeps a few free pages between two watermarks, so that a miss seldom evicts
+/// by itself; it also wakes reads that found every frame pinned. What is in L0 is also on disk or
+/// at a source, so evicting does no I/O.
 ///
 /// Thread-safe. Lock order: mutex_, then a flight shard's.
 class MemoryTier {
  public:
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<MemoryTier>> create(
-      uint64_t budget_bytes, std::string_view eviction, FlightTable& flights, Counters& counters);
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<MemoryTier>> create(uint64_t budget_bytes,
+                                                                          std::string_view eviction,
+                                                                          FlightTable& flights,
+                                                                          Counters& counters);
   ~MemoryTier();
   MemoryTier(const MemoryTier&) = delete;
   MemoryTier& operator=(const MemoryTier&) = delete;
@@ -40,20 +42,22 @@ class MemoryTier {
   /// A hit on this frame: what the policy learns from. Lock-free.
   void use(uint32_t frame) { uses_.use(frame); }
 
-  /// A frame with one pin and `wanted` charged, evicting others when there is none. Nothing when all are
-  /// pinned. Call it with no lock held.
+  /// A frame with one pin and `wanted` charged, evicting others when there is none. Nothing when
+  /// all are pinned. Call it with no lock held.
   [[nodiscard]] std::optional<FrameRef> acquire(PageMask wanted);
-  /// Evicts until about `pages` more could be charged. Returns false when nothing could go. No lock held.
+  /// Evicts until about `pages` more could be charged. Returns false when nothing could go. No lock
+  /// held.
   bool make_room(uint64_t pages);
 
-  /// The frame is now the extent's: it may be evicted once nobody pins it. Call it with the frame pinned and
-  /// no lock held.
+  /// The frame is now the extent's: it may be evicted once nobody pins it. Call it with the frame
+  /// pinned and no lock held.
   void adopt(uint32_t frame, ObjectImpl& object, uint64_t extent);
-  /// Drops an object's frames; with `dying`, pinned ones are left to go when their pins do. Returns pages.
+  /// Drops an object's frames; with `dying`, pinned ones are left to go when their pins do. Returns
+  /// pages.
   uint64_t drop(ObjectImpl& object, bool dying);
 
-  /// Calls `retry` soon, on the tier's thread, after trying to evict: for reads that found no frame. The
-  /// store's admission bounds how many wait.
+  /// Calls `retry` soon, on the tier's thread, after trying to evict: for reads that found no
+  /// frame. The store's admission bounds how many wait.
   void retry_later(absl::AnyInvocable<void()> retry);
 
   [[nodiscard]] uint64_t pinned_frames() const;

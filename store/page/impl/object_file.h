@@ -13,8 +13,8 @@
 
 namespace blobcache::page {
 
-/// The open files of one object: data and page map, opened at first use and closed with the object, so that
-/// readers who hold the object go on reading when its name is gone. Thread-safe.
+/// The open files of one object: data and page map, opened at first use and closed with the object,
+/// so that readers who hold the object go on reading when its name is gone. Thread-safe.
 class ObjectFile {
  public:
   ObjectFile(DiskTier& disk, const ObjectKey& key, const Incarnation& incarnation, bool has_map)

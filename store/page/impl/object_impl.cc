@@ -75,8 +75,8 @@ PendingRead ObjectImpl::read(uint64_t offset, uint64_t length, ReadDone done) {
     done(std::move(range));
     return {};
   }
-  auto operation = std::make_shared<ReadOperation>(core_, shared_from_this(), offset, length,
-                                                   std::move(done));
+  auto operation =
+      std::make_shared<ReadOperation>(core_, shared_from_this(), offset, length, std::move(done));
   core_.admission.enter(operation->extents(), [operation] { operation->start(); });
   return pending(operation);
 }

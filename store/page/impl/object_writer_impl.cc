@@ -39,8 +39,8 @@ absl::StatusOr<std::unique_ptr<ObjectWriterImpl>> ObjectWriterImpl::create(DiskT
   if (size_hint > kMaxObjectSize) {
     return absl::InvalidArgumentError(fmt::format("{} bytes are too many", size_hint));
   }
-  // Asked for and given back: whether it fits now. The real bytes are reserved as they come, since a sparse
-  // object needs fewer.
+  // Asked for and given back: whether it fits now. The real bytes are reserved as they come, since
+  // a sparse object needs fewer.
   const DiskBudget::Usage usage = disk.budget().usage();
   if (size_hint > usage.budget - std::min(usage.budget, usage.kept)) {
     BLOBCACHE_RETURN_IF_ERROR(disk.budget().reserve(size_hint, retention));
@@ -217,9 +217,8 @@ void ObjectWriterImpl::write_done(Buffer* buffer, int result) {
 
 absl::Status ObjectWriterImpl::wait_for_writes() {
   absl::MutexLock lock(&mutex_);
-  const auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return writes_under_way_ == 0;
-  };
+  const auto none = [this]()
+                        ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return writes_under_way_ == 0; };
   mutex_.Await(absl::Condition(&none));
   return write_error_;
 }
@@ -253,7 +252,8 @@ absl::StatusOr<SealedObject> ObjectWriterImpl::seal(const ObjectKey& key,
   if (::ftruncate(data_.get(), static_cast<off_t>(size_bytes_)) != 0) {
     return base::errno_error(errno, "sizing an object");
   }
-  // Only --rebuild needs the description; a file system without attributes is no reason to refuse the bytes.
+  // Only --rebuild needs the description; a file system without attributes is no reason to refuse
+  // the bytes.
   if (::fsetxattr(data_.get(), "user.blobcache", description.data(), description.size(), 0) != 0 &&
       errno != ENOTSUP) {
     return base::errno_error(errno, "describing an object");

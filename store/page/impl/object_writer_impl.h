@@ -15,13 +15,14 @@
 
 namespace blobcache::page {
 
-/// Writes an object's data and map through the ring, a megabyte at a time: while one buffer is filled by the
-/// caller, others are on their way to the disk. See ObjectWriter for the contract.
+/// Writes an object's data and map through the ring, a megabyte at a time: while one buffer is
+/// filled by the caller, others are on their way to the disk. See ObjectWriter for the contract.
 class ObjectWriterImpl final : public ObjectWriter {
  public:
   /// Makes the temporary file. RESOURCE_EXHAUSTED when `size_hint` cannot fit.
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<ObjectWriterImpl>> create(
-      DiskTier& disk, Retention retention, uint64_t size_hint);
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<ObjectWriterImpl>> create(DiskTier& disk,
+                                                                                Retention retention,
+                                                                                uint64_t size_hint);
   ~ObjectWriterImpl() override;
 
   [[nodiscard]] absl::Status append(absl::Span<const std::byte> bytes) override;

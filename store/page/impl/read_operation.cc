@@ -102,8 +102,8 @@ bool ReadOperation::join(size_t part_number) {
       fresh = missing & ~extent.in_flight;
       if (core_.memory.pool().charge(frame, fresh)) {
         extent.in_flight |= fresh;
-        // The fetch's pin is taken here: once the waiter is in, a failing page may end this read and its
-        // pin before the fetch has begun.
+        // The fetch's pin is taken here: once the waiter is in, a failing page may end this read
+        // and its pin before the fetch has begun.
         if (fresh != 0) core_.memory.pool().pin_again(frame);
         if (missing != 0) {
           shard.flights[id].waiters.push_back({shared_from_this(), part_number, missing});

@@ -17,11 +17,12 @@ namespace blobcache::page {
 class ObjectImpl;
 struct StoreCore;
 
-/// One read that missed: pins a frame for each extent it touches, starts fetches for the pages that nobody is
-/// bringing yet, waits for those and for the ones under way, and answers once.
+/// One read that missed: pins a frame for each extent it touches, starts fetches for the pages that
+/// nobody is bringing yet, waits for those and for the ones under way, and answers once.
 ///
-/// The threads of the doors, of the ring and of the memory tier all meet here; `mutex_` guards the outcome.
-/// Shared by the flights in which it waits; the answer goes out exactly once, also when it is cancelled.
+/// The threads of the doors, of the ring and of the memory tier all meet here; `mutex_` guards the
+/// outcome. Shared by the flights in which it waits; the answer goes out exactly once, also when it
+/// is cancelled.
 class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
  public:
   /// The range lies within the object.

@@ -11,8 +11,8 @@
 
 namespace blobcache::page {
 
-/// What a read needs of the store, by reference: the parts that PageStoreImpl owns. They all outlive every
-/// object, read and fetch.
+/// What a read needs of the store, by reference: the parts that PageStoreImpl owns. They all
+/// outlive every object, read and fetch.
 struct StoreCore {
   Counters& counters;
   FlightTable& flights;
