@@ -1,0 +1,272 @@
+#include "test/fusefs/fake_tree.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace blobcache::fusefs {
+
+std::byte pattern_byte(uint64_t seed, uint64_t offset) {
+  uint64_t x = (offset >> 3) + seed * 0x9e3779b97f4a7c15;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return static_cast<std::byte>(x >> (8 * (offset & 7)));
+}
+
+std::string pattern(uint64_t seed, uint64_t offset, uint64_t length) {
+  std::string out(length, '\0');
+  for (uint64_t i = 0; i < length; ++i) {
+    out[i] = static_cast<char>(pattern_byte(seed, offset + i));
+  }
+  return out;
+}
+
+class TestSource::Handle final : public page::Source::Fetch {
+ public:
+  Handle(TestSource& source, uint64_t id) : source_(source), id_(id) {}
+  void cancel() override { source_.cancel(id_); }
+
+ private:
+  TestSource& source_;
+  const uint64_t id_;
+};
+
+std::unique_ptr<page::Source::Fetch> TestSource::fetch(uint64_t offset, absl::Span<std::byte> into,
+                                                       FetchDone done) {
+  Waiting waiting{offset, into, std::move(done)};
+  uint64_t id = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    id = next_id_++;
+    if (closed_) {
+      waiting_.emplace(id, std::move(waiting));
+      return std::make_unique<Handle>(*this, id);
+    }
+  }
+  answer(std::move(waiting));
+  return std::make_unique<Handle>(*this, id);
+}
+
+void TestSource::answer(Waiting waiting) {
+  absl::Status status;
+  {
+    absl::MutexLock lock(&mutex_);
+    status = status_;
+  }
+  for (size_t i = 0; status.ok() && i < waiting.into.size(); ++i) {
+    waiting.into[i] = pattern_byte(seed_, waiting.offset + i);
+  }
+  waiting.done(std::move(status));
+}
+
+void TestSource::close_gate() {
+  absl::MutexLock lock(&mutex_);
+  closed_ = true;
+}
+
+void TestSource::open_gate() {
+  std::map<uint64_t, Waiting> free;
+  {
+    absl::MutexLock lock(&mutex_);
+    closed_ = false;
+    free.swap(waiting_);
+  }
+  for (auto& [id, waiting] : free) answer(std::move(waiting));
+}
+
+void TestSource::fail_with(absl::Status status) {
+  absl::MutexLock lock(&mutex_);
+  status_ = std::move(status);
+}
+
+void TestSource::wait_for_waiting(size_t fetches) {
+  absl::MutexLock lock(&mutex_);
+  const auto enough = [this, fetches]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return waiting_.size() >= fetches;
+  };
+  mutex_.Await(absl::Condition(&enough));
+}
+
+void TestSource::cancel(uint64_t id) {
+  FetchDone done;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto found = waiting_.find(id);
+    if (found == waiting_.end()) return;
+    done = std::move(found->second.done);
+    waiting_.erase(found);
+  }
+  done(absl::CancelledError("the fetch was cancelled"));
+}
+
+FakeTree::FakeTree(page::PageStore& store) : store_(store) {
+  Entry root;
+  root.node.id = tree::kRootNode;
+  root.node.type = tree::NodeType::kDirectory;
+  root.node.mode = 0755;
+  {
+    absl::MutexLock lock(&mutex_);
+    entries_.emplace(tree::kRootNode, std::move(root));
+  }
+  add_directory("blobs");
+  add_directory("files");
+}
+
+FakeTree::Place FakeTree::place(std::string_view path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string_view::npos) return {tree::kRootNode, std::string(path)};
+  return {resolve(path.substr(0, slash)).value().id, std::string(path.substr(slash + 1))};
+}
+
+tree::NodeId FakeTree::insert(std::string_view path, Entry entry) {
+  const Place where = place(path);
+  tree::NodeId id = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    id = next_id_++;
+    entry.node.id = id;
+    entry.node.modified = absl::FromUnixSeconds(1'700'000'000) + absl::Nanoseconds(123456789);
+    entry.node.changed = entry.node.modified;
+    entries_.emplace(id, std::move(entry));
+    const auto [old, inserted] = entries_.at(where.parent).children.emplace(where.name, id);
+    if (!inserted) entries_.erase(std::exchange(old->second, id));
+  }
+  tell(where);
+  return id;
+}
+
+tree::NodeId FakeTree::add_directory(std::string_view path) {
+  Entry entry;
+  entry.node.type = tree::NodeType::kDirectory;
+  entry.node.mode = 0755;
+  return insert(path, std::move(entry));
+}
+
+tree::NodeId FakeTree::add_file(std::string_view path, uint64_t size, uint64_t seed) {
+  Entry entry;
+  entry.node.size_bytes = size;
+  entry.node.mode = 0444;
+  entry.source = std::make_shared<TestSource>(seed);
+  entry.spec.incarnation = page::Incarnation::random();
+  std::copy(entry.spec.incarnation.bytes.begin(), entry.spec.incarnation.bytes.end(),
+            entry.spec.key.bytes.begin());
+  entry.spec.size_bytes = size;
+  entry.spec.source = entry.source;
+  entry.node.digest = entry.spec.key;
+  return insert(path, std::move(entry));
+}
+
+TestSource& FakeTree::source(tree::NodeId file) {
+  absl::MutexLock lock(&mutex_);
+  return *entries_.at(file).source;
+}
+
+absl::StatusOr<tree::Node> FakeTree::child(tree::NodeId parent, std::string_view name) {
+  const auto directory = entries_.find(parent);
+  if (directory == entries_.end()) return absl::NotFoundError("no such directory");
+  const auto found = directory->second.children.find(name);
+  if (found == directory->second.children.end()) return absl::NotFoundError("no such name");
+  return entries_.at(found->second).node;
+}
+
+absl::StatusOr<tree::Node> FakeTree::resolve(std::string_view path) {
+  absl::ReaderMutexLock lock(&mutex_);
+  absl::StatusOr<tree::Node> at = entries_.at(tree::kRootNode).node;
+  while (at.ok() && !path.empty()) {
+    const size_t slash = std::min(path.find('/'), path.size());
+    at = child(at->id, path.substr(0, slash));
+    path.remove_prefix(std::min(slash + 1, path.size()));
+  }
+  return at;
+}
+
+absl::StatusOr<tree::Node> FakeTree::lookup(tree::NodeId parent, std::string_view name) {
+  absl::ReaderMutexLock lock(&mutex_);
+  return child(parent, name);
+}
+
+absl::StatusOr<tree::Node> FakeTree::stat(tree::NodeId node) {
+  absl::ReaderMutexLock lock(&mutex_);
+  const auto found = entries_.find(node);
+  if (found == entries_.end()) return absl::NotFoundError("no such node");
+  return found->second.node;
+}
+
+absl::StatusOr<std::vector<tree::NamedNode>> FakeTree::list(tree::NodeId directory, uint64_t cookie,
+                                                            size_t limit) {
+  absl::ReaderMutexLock lock(&mutex_);
+  const auto found = entries_.find(directory);
+  if (found == entries_.end()) return absl::NotFoundError("no such directory");
+  std::vector<tree::NamedNode> out;
+  for (const auto& [name, id] : found->second.children) {
+    if (id > cookie) out.push_back({name, entries_.at(id).node, id});
+  }
+  std::sort(out.begin(), out.end(),
+            [](const auto& a, const auto& b) { return a.cookie < b.cookie; });
+  out.resize(std::min(out.size(), limit));
+  return out;
+}
+
+absl::StatusOr<page::ObjectRef> FakeTree::open(tree::NodeId node) {
+  absl::ReaderMutexLock lock(&mutex_);
+  const auto found = entries_.find(node);
+  if (found == entries_.end()) return absl::NotFoundError("no such node");
+  return store_.attach(found->second.spec);
+}
+
+absl::StatusOr<std::unique_ptr<tree::BlobWriter>> FakeTree::put(std::string_view,
+                                                                const tree::Creator&, uint64_t) {
+  return absl::UnimplementedError("put");
+}
+
+absl::StatusOr<tree::Node> FakeTree::bind(std::string_view, const page::ObjectKey&,
+                                          const tree::Creator&) {
+  return absl::UnimplementedError("bind");
+}
+
+absl::Status FakeTree::remove(std::string_view path) {
+  const Place where = place(path);
+  {
+    absl::MutexLock lock(&mutex_);
+    auto& children = entries_.at(where.parent).children;
+    const auto found = children.find(where.name);
+    if (found == children.end()) return absl::NotFoundError("no such name");
+    entries_.erase(found->second);
+    children.erase(found);
+  }
+  tell(where);
+  return absl::OkStatus();
+}
+
+void FakeTree::tell(const Place& place) {
+  std::vector<tree::NamespaceListener*> listeners;
+  {
+    absl::MutexLock lock(&mutex_);
+    listeners = listeners_;
+  }
+  for (tree::NamespaceListener* listener : listeners) {
+    listener->on_name_changed(place.parent, place.name);
+  }
+}
+
+void FakeTree::add_listener(tree::NamespaceListener* listener) {
+  absl::MutexLock lock(&mutex_);
+  listeners_.push_back(listener);
+}
+
+void FakeTree::remove_listener(tree::NamespaceListener* listener) {
+  absl::MutexLock lock(&mutex_);
+  std::erase(listeners_, listener);
+}
+
+absl::StatusOr<tree::Namespace::Counts> FakeTree::counts() {
+  absl::ReaderMutexLock lock(&mutex_);
+  Counts out;
+  for (const auto& [id, entry] : entries_) {
+    if (entry.node.type != tree::NodeType::kFile) continue;
+    ++out.blobs;
+    out.blob_bytes += entry.node.size_bytes;
+  }
+  return out;
+}
+
+}  // namespace blobcache::fusefs

@@ -1,0 +1,92 @@
+#include "fusefs/impl/invalidator.h"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <vector>
+
+namespace blobcache::fusefs {
+namespace {
+
+/// Writes down what it is told, and can be made to wait in the middle of it.
+class FakeCache final : public KernelCache {
+ public:
+  void forget_name(tree::NodeId parent, const std::string& name) override {
+    told(fmt::format("{}/{}", parent, name));
+  }
+  void forget_all() override { told("all"); }
+
+  void hold() {
+    absl::MutexLock lock(&mutex_);
+    held_ = true;
+  }
+  void let_go() {
+    absl::MutexLock lock(&mutex_);
+    held_ = false;
+  }
+  std::vector<std::string> wait_for(size_t count) {
+    absl::MutexLock lock(&mutex_);
+    const auto enough = [this, count]()
+                            ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return told_.size() >= count; };
+    mutex_.Await(absl::Condition(&enough));
+    return told_;
+  }
+
+ private:
+  void told(std::string what) {
+    absl::MutexLock lock(&mutex_);
+    told_.push_back(std::move(what));
+    const auto free = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !held_; };
+    mutex_.Await(absl::Condition(&free));
+  }
+
+  absl::Mutex mutex_;
+  bool held_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<std::string> told_ ABSL_GUARDED_BY(mutex_);
+};
+
+TEST_CASE("fusefs invalidator: changes are told in their order") {
+  FakeCache cache;
+  Invalidator invalidator(cache);
+  invalidator.on_name_changed(3, "early");  // before the thread runs: kept
+  invalidator.start();
+  invalidator.on_name_changed(3, "b");
+  invalidator.on_name_changed(4, "a");
+  CHECK(cache.wait_for(3) == std::vector<std::string>{"3/early", "3/b", "4/a"});
+}
+
+TEST_CASE("fusefs invalidator: a full queue makes the kernel forget every name, once") {
+  FakeCache cache;
+  cache.hold();
+  Invalidator invalidator(cache, 2);
+  invalidator.start();
+  invalidator.on_name_changed(1, "under way");
+  REQUIRE(cache.wait_for(1).size() == 1);
+  for (int i = 0; i < 100; ++i) invalidator.on_name_changed(2, "many");  // never waits
+  cache.let_go();
+  CHECK(cache.wait_for(2) == std::vector<std::string>{"1/under way", "all"});
+  invalidator.on_name_changed(5, "after");  // and it works as before
+  CHECK(cache.wait_for(3).back() == "5/after");
+  invalidator.stop();
+  CHECK(cache.wait_for(0).size() == 3);
+}
+
+TEST_CASE("fusefs invalidator: stopping drops what is queued, twice is once") {
+  FakeCache cache;
+  cache.hold();
+  Invalidator invalidator(cache);
+  invalidator.start();
+  invalidator.on_name_changed(1, "under way");
+  REQUIRE(cache.wait_for(1).size() == 1);
+  invalidator.on_name_changed(1, "queued");
+  std::thread stopper([&] { invalidator.stop(); });
+  cache.let_go();
+  stopper.join();
+  invalidator.stop();
+  invalidator.on_name_changed(1, "late");
+  CHECK(cache.wait_for(0).size() <= 2);
+  CHECK(cache.wait_for(0).back() != "1/late");
+}
+
+}  // namespace
+}  // namespace blobcache::fusefs
