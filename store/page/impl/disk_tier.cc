@@ -7,12 +7,12 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <utility>
 
 #include "base/hex.h"
 #include "base/status.h"
 #include "store/page/geometry.h"
+#include "store/page/impl/aligned_memory.h"
 
 namespace blobcache::page {
 namespace {
@@ -103,11 +103,8 @@ absl::Status DiskTier::probe_direct_io(DirectIo wanted) {
   bool works = false;
   if (fd.valid()) {
     // Some file systems take the flag at open and refuse the first transfer.
-    struct Free {
-      void operator()(void* memory) const { std::free(memory); }
-    };
-    const std::unique_ptr<void, Free> page(std::aligned_alloc(kPageSize, kPageSize));
-    works = page != nullptr && ::pread(fd.get(), page.get(), kPageSize, 0) == 0;
+    const AlignedMemory page = allocate_aligned(kPageSize);
+    works = ::pread(fd.get(), page.get(), kPageSize, 0) == 0;
   } else if (errno != EINVAL && errno != EOPNOTSUPP) {
     return base::errno_error(errno, probe.string());
   }

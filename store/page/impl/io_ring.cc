@@ -72,6 +72,7 @@ void IoRing::prepare(Operation* operation) {
     io_uring_prep_read(sqe, operation->fd, data, size, offset);
   }
   io_uring_sqe_set_data(sqe, operation);
+  operation->handed_over.store(true, std::memory_order_release);
 }
 
 void IoRing::submit(std::unique_ptr<Operation> operation) {
@@ -98,6 +99,7 @@ void IoRing::submit_waiting() {
 }
 
 void IoRing::complete(Operation* operation, int result) {
+  (void)operation->handed_over.load(std::memory_order_acquire);
   if (result > 0) operation->moved += static_cast<size_t>(result);
   const bool passing = result > 0 || result == -EAGAIN || result == -EINTR;
   if (passing && operation->moved < operation->needed) {

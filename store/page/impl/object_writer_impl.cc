@@ -8,28 +8,19 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
 #include "base/status.h"
-#include "store/page/checksum.h"
 
 namespace blobcache::page {
 
-struct ObjectWriterImpl::Buffer {
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
-  std::unique_ptr<std::byte, Free> memory{
-      static_cast<std::byte*>(std::aligned_alloc(kPageSize, kBufferSize))};
-  size_t filled = 0;
-  size_t writes = 0;  ///< under way; guarded by the writer's mutex_
-  bool in_use = false;
-};
-
 ObjectWriterImpl::ObjectWriterImpl(DiskTier& disk, Retention retention)
-    : disk_(disk), retention_(retention) {
+    : disk_(disk),
+      retention_(retention),
+      map_(incarnation_, [this](uint64_t number, const MapBlock& block) {
+        return write_map_block(number, block);
+      }) {
   disk_.begin_writing(incarnation_);
 }
 
@@ -111,28 +102,15 @@ absl::Status ObjectWriterImpl::reserve(uint64_t bytes) {
   return absl::OkStatus();
 }
 
-absl::Status ObjectWriterImpl::enter_map_block(uint64_t block) {
-  if (block == map_block_number_) return absl::OkStatus();
+absl::Status ObjectWriterImpl::write_map_block(uint64_t number, const MapBlock& block) {
   if (!map_file_.valid()) {
     const std::string path = disk_.temporary_path(incarnation_).string() + ".map";
     BLOBCACHE_ASSIGN_OR_RETURN(map_file_, disk_.open_file(path, O_RDWR | O_CREAT | O_EXCL));
-    BLOBCACHE_RETURN_IF_ERROR(reserve(2 * kMapBlockSize));  // the header and the first block
-  } else {
-    BLOBCACHE_RETURN_IF_ERROR(reserve(kMapBlockSize));
+    BLOBCACHE_RETURN_IF_ERROR(reserve(kMapBlockSize));  // the header
   }
-  write_map_block();
-  map_block_number_ = block;
-  map_block_ = MapBlock();
-  return absl::OkStatus();
-}
-
-void ObjectWriterImpl::write_map_block() {
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
-  std::unique_ptr<std::byte, Free> memory(
-      static_cast<std::byte*>(std::aligned_alloc(kMapBlockSize, kMapBlockSize)));
-  const MapBlockBytes bytes = encode_map_block(map_block_, map_block_number_, incarnation_);
+  BLOBCACHE_RETURN_IF_ERROR(reserve(kMapBlockSize));
+  AlignedMemory memory = allocate_aligned(kMapBlockSize);
+  const MapBlockBytes bytes = encode_map_block(block, number, incarnation_);
   std::memcpy(memory.get(), bytes.data(), bytes.size());
   {
     absl::MutexLock lock(&mutex_);
@@ -141,27 +119,19 @@ void ObjectWriterImpl::write_map_block() {
   disk_.counters().add(Counters::kDiskWrittenBytes, kMapBlockSize);
   const absl::Span<const std::byte> from(memory.get(), kMapBlockSize);
   disk_.ring().write(
-      map_file_.get(), from, map_block_offset(map_block_number_),
+      map_file_.get(), from, map_block_offset(number),
       [this, kept_alive = std::move(memory)](int result) { write_done(nullptr, result); });
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<PageMask>> ObjectWriterImpl::map_pages(const Buffer& buffer) {
   const size_t pages = page_count(buffer.filled);
   std::vector<PageMask> data((pages + kPagesPerExtent - 1) / kPagesPerExtent);
   for (size_t page = 0; page < pages; ++page) {
-    const uint64_t number = (buffer_offset_ >> kPageShift) + page;
-    const uint64_t extent = number / kPagesPerExtent;
-    BLOBCACHE_RETURN_IF_ERROR(enter_map_block(map_block_of(extent)));
-    const uint64_t local = extent % kExtentsPerMapBlock;
-    const auto bit = static_cast<uint32_t>(number % kPagesPerExtent);
-    const absl::Span<const std::byte> bytes(buffer.memory.get() + page * kPageSize, kPageSize);
-    if (is_zero(bytes)) {
-      map_block_.zero.at(local) |= page_mask(bit, 1);
-      continue;
-    }
-    map_block_.on_disk.at(local) |= page_mask(bit, 1);
-    map_block_.checksum.at(local * kPagesPerExtent + bit) =
-        page_checksum(crc32c(bytes), incarnation_, number);
+    bool is_data = false;
+    BLOBCACHE_RETURN_IF_ERROR(
+        map_.add({buffer.memory.get() + page * kPageSize, kPageSize}, is_data));
+    if (!is_data) continue;
     data[page / kPagesPerExtent] |= page_mask(static_cast<uint32_t>(page % kPagesPerExtent), 1);
   }
   return data;
@@ -230,12 +200,10 @@ absl::Status ObjectWriterImpl::sync(int fd) {
 }
 
 absl::Status ObjectWriterImpl::write_map_header(const ObjectKey& key) {
-  struct alignas(kMapBlockSize) Aligned {
-    MapBlockBytes bytes;
-  };
-  auto header = std::make_unique<Aligned>();
-  header->bytes = encode_map_header({kPageMapVersion, key, incarnation_, size_bytes_});
-  const ssize_t written = ::pwrite(map_file_.get(), header->bytes.data(), kMapBlockSize, 0);
+  const AlignedMemory memory = allocate_aligned(kMapBlockSize);
+  const MapBlockBytes header = encode_map_header({kPageMapVersion, key, incarnation_, size_bytes_});
+  std::memcpy(memory.get(), header.data(), header.size());
+  const ssize_t written = ::pwrite(map_file_.get(), memory.get(), kMapBlockSize, 0);
   if (written != static_cast<ssize_t>(kMapBlockSize)) {
     return base::errno_error(written < 0 ? errno : ENOSPC, "writing a page map");
   }
@@ -246,8 +214,7 @@ absl::StatusOr<SealedObject> ObjectWriterImpl::seal(const ObjectKey& key,
                                                     const std::string& description) {
   if (current_ != nullptr) BLOBCACHE_RETURN_IF_ERROR(flush());
   const bool has_map = size_bytes_ > kInlineMapMaxObject;
-  // Any number that is not the last block's sends that block out.
-  if (has_map) BLOBCACHE_RETURN_IF_ERROR(enter_map_block(map_block_number_ + 1));
+  if (has_map) BLOBCACHE_RETURN_IF_ERROR(map_.emit_last());
   BLOBCACHE_RETURN_IF_ERROR(wait_for_writes());
   if (::ftruncate(data_.get(), static_cast<off_t>(size_bytes_)) != 0) {
     return base::errno_error(errno, "sizing an object");
@@ -267,7 +234,7 @@ absl::StatusOr<SealedObject> ObjectWriterImpl::seal(const ObjectKey& key,
   sealed_ = true;
   BLOBCACHE_RETURN_IF_ERROR(disk_.publish(key, incarnation_, has_map));
   SealedObject object{incarnation_, size_bytes_, reserved_bytes_, {}};
-  if (!has_map) object.inline_map = encode_inline_map(map_block_, size_bytes_, incarnation_);
+  if (!has_map) object.inline_map = encode_inline_map(map_.last_block(), size_bytes_, incarnation_);
   return object;
 }
 

@@ -9,7 +9,9 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "base/unique_fd.h"
+#include "store/page/impl/aligned_memory.h"
 #include "store/page/impl/disk_tier.h"
+#include "store/page/impl/map_builder.h"
 #include "store/page/object_writer.h"
 #include "store/page/page_map.h"
 
@@ -35,8 +37,12 @@ class ObjectWriterImpl final : public ObjectWriter {
   static constexpr size_t kBufferSize = size_t{1} << 20;
   static constexpr size_t kBuffers = 4;
 
-  /// Memory that direct I/O can write from.
-  struct Buffer;
+  struct Buffer {
+    AlignedMemory memory = allocate_aligned(kBufferSize);
+    size_t filled = 0;
+    size_t writes = 0;  ///< under way; guarded by the writer's mutex_
+    bool in_use = false;
+  };
 
   ObjectWriterImpl(DiskTier& disk, Retention retention);
 
@@ -48,8 +54,8 @@ class ObjectWriterImpl final : public ObjectWriter {
   /// Enters the buffer's pages in the map; the pages with data, by word.
   [[nodiscard]] absl::StatusOr<std::vector<PageMask>> map_pages(const Buffer& buffer);
   void write_run(Buffer* buffer, size_t begin, size_t end);
-  [[nodiscard]] absl::Status enter_map_block(uint64_t block);
-  void write_map_block();
+  /// Sends a finished map block on its way, making the map file first if need be.
+  [[nodiscard]] absl::Status write_map_block(uint64_t number, const MapBlock& block);
   [[nodiscard]] absl::Status wait_for_writes();
   [[nodiscard]] absl::Status reserve(uint64_t bytes);
   void write_done(Buffer* buffer, int result);
@@ -65,8 +71,7 @@ class ObjectWriterImpl final : public ObjectWriter {
   uint64_t reserved_bytes_ = 0;
   uint64_t buffer_offset_ = 0;  ///< where the current buffer goes
   Buffer* current_ = nullptr;
-  uint64_t map_block_number_ = 0;
-  MapBlock map_block_;
+  MapBuilder map_;
   ObjectKey key_;
   bool sealed_ = false;
   bool kept_ = false;
