@@ -87,17 +87,11 @@ man:
 	done
 	@ls $(BUILD)/man/*
 
-# install, uninstall: programs and man pages under $(DESTDIR)$(PREFIX)
+# install, uninstall: programs, man pages, completions, the service, under $(DESTDIR)$(PREFIX)
 install: build
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
-	  $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8
-	install -m 755 $(BUILD)/bin/blobcached $(BUILD)/bin/blobcachectl $(DESTDIR)$(PREFIX)/bin
-	@for page in man/*.[1-9]; do \
-	  install -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} || exit 1; \
-	done
+	@DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/blobcached $(DESTDIR)$(PREFIX)/bin/blobcachectl
-	@for page in man/*.[1-9]; do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page#man/}; done
+	@sed 's|^|$(DESTDIR)|' $(BUILD)/install_manifest.txt | xargs -d '\n' rm -fv
 
 # clean: removes everything that was built
 clean:
