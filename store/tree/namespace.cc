@@ -16,7 +16,6 @@
 #include "store/tree/impl/listener_list.h"
 #include "store/tree/impl/node_ids.h"
 #include "store/tree/impl/open_objects.h"
-#include "store/tree/impl/store_lock.h"
 #include "store/tree/impl/tree_edit.h"
 #include "store/tree/path.h"
 
@@ -119,8 +118,8 @@ class CatalogNamespace final : public Namespace {
  public:
   using Clock = std::function<absl::Time()>;
 
-  CatalogNamespace(StoreLock lock, std::unique_ptr<Catalog> catalog, page::PageStore& store,
-                   absl::Duration unnamed_ttl, const Clock& clock)
+  CatalogNamespace(std::shared_ptr<StoreLock> lock, std::unique_ptr<Catalog> catalog,
+                   page::PageStore& store, absl::Duration unnamed_ttl, const Clock& clock)
       : lock_(std::move(lock)),
         store_(store),
         clock_(clock),
@@ -147,7 +146,7 @@ class CatalogNamespace final : public Namespace {
  private:
   absl::Status check_bind_path(std::string_view path);
 
-  const StoreLock lock_;
+  const std::shared_ptr<StoreLock> lock_;
   page::PageStore& store_;
   const Clock clock_;
   ListenerList listeners_;
@@ -271,8 +270,8 @@ absl::Status CatalogNamespace::remove(std::string_view path) {
   if (names.size() < 2) {
     BLOBCACHE_RETURN_IF_ERROR(resolve(path).status());
     return absl::PermissionDeniedError(
-        fmt::format("/{}: is part of every store",
-                    fmt::to_string(names.empty() ? std::string_view() : names.front())));
+        fmt::format("/{}: is part of every store and stays",
+                    names.empty() ? std::string_view() : names.front()));
   }
   const auto edit = [&](CatalogWriter& catalog, Effects& effects) -> absl::Status {
     if (names.front() == "files") return remove_name(catalog, names, clock_(), effects);
@@ -296,7 +295,10 @@ absl::StatusOr<Namespace::Counts> CatalogNamespace::counts() {
 
 absl::StatusOr<std::unique_ptr<Namespace>> Namespace::open(const NamespaceOptions& options,
                                                            page::PageStore& store) {
-  BLOBCACHE_ASSIGN_OR_RETURN(StoreLock lock, StoreLock::acquire(options.path));
+  std::shared_ptr<StoreLock> lock = options.lock;
+  if (lock == nullptr) {
+    BLOBCACHE_ASSIGN_OR_RETURN(lock, StoreLock::acquire(options.path));
+  }
   BLOBCACHE_ASSIGN_OR_RETURN(
       std::unique_ptr<Catalog> catalog,
       Catalog::open(options.path / "catalog.sqlite", options.path / "objects"));

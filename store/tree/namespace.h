@@ -17,6 +17,7 @@
 #include "store/page/object.h"
 #include "store/page/page_store.h"
 #include "store/tree/blob_writer.h"
+#include "store/tree/store_lock.h"
 
 namespace blobcache::tree {
 
@@ -59,6 +60,7 @@ struct NamespaceOptions {
   std::filesystem::path path;  ///< the store's directory; the catalog is catalog.sqlite in it
   absl::Duration unnamed_ttl = absl::Hours(24);
   std::function<absl::Time()> clock;  ///< absent: the system's; any thread may call it
+  std::shared_ptr<StoreLock> lock;    ///< held already; absent: open() takes it
 };
 
 /// Who creates a file or directory under files/.

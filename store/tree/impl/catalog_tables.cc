@@ -190,15 +190,16 @@ absl::StatusOr<bool> CatalogReader::has_entries(int64_t parent) {
 absl::StatusOr<std::optional<std::string>> CatalogReader::path_of_blob(int64_t blob) {
   std::string path;
   const char* sql = kEntryOfBlob;
-  for (int64_t id = blob; id != static_cast<int64_t>(kRootNode);) {
+  int64_t child = blob;
+  do {
     Query query = database_.query(sql);
-    query.bind(id);
+    query.bind(child);
     BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
     if (!row) return std::optional<std::string>();
     path.insert(0, path.empty() ? "" : "/").insert(0, query.bytes(1));
-    id = query.integer(0);
+    child = query.integer(0);
     sql = kEntryOfFile;
-  }
+  } while (child != static_cast<int64_t>(kRootNode));
   return std::optional<std::string>(std::move(path));
 }
 

@@ -1,4 +1,4 @@
-#include "store/tree/impl/store_lock.h"
+#include "store/tree/store_lock.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -40,7 +40,8 @@ std::string holder(int fd) {
 
 }  // namespace
 
-absl::StatusOr<StoreLock> StoreLock::acquire(const std::filesystem::path& directory) {
+absl::StatusOr<std::shared_ptr<StoreLock>> StoreLock::acquire(
+    const std::filesystem::path& directory) {
   BLOBCACHE_RETURN_IF_ERROR(check_directory(directory));
   const std::filesystem::path file = directory / "lock";
   base::UniqueFd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
@@ -56,7 +57,7 @@ absl::StatusOr<StoreLock> StoreLock::acquire(const std::filesystem::path& direct
       ::pwrite(fd.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
     return base::errno_error(errno, fmt::format("cannot write {}", file.string()));
   }
-  return StoreLock(std::move(fd));
+  return std::make_shared<StoreLock>(std::move(fd));
 }
 
 }  // namespace blobcache::tree

@@ -1,0 +1,192 @@
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "base/status.h"
+#include "store/page/page_store.h"
+#include "store/tree/digest.h"
+#include "store/tree/namespace.h"
+
+namespace blobcache::tree {
+
+inline absl::Span<const std::byte> bytes_of(std::string_view text) {
+  const void* data = text.data();
+  return {static_cast<const std::byte*>(data), text.size()};
+}
+
+inline page::ObjectKey digest_of(std::string_view content) {
+  Sha256 hash;
+  hash.update(bytes_of(content));
+  return hash.finish();
+}
+
+/// Content that no other seed gives and that is not zero, so that it takes its pages on the disk.
+inline std::string content_of(size_t size, uint32_t seed) {
+  std::string content(size, '\0');
+  uint32_t state = seed * 2654435761U + 1;
+  for (char& c : content) {
+    state = state * 1664525U + 1013904223U;
+    c = static_cast<char>((state >> 24) | 1U);
+  }
+  return content;
+}
+
+/// A directory of the test's own, removed with all that is in it.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    std::string name = (std::filesystem::temp_directory_path() / "blobcache.XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path_ = name;
+  }
+  ~TemporaryDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// A clock that stands still until it is set. Thread-safe.
+class ManualClock {
+ public:
+  [[nodiscard]] absl::Time now() const { return absl::FromUnixNanos(now_ns_.load()); }
+  void advance(absl::Duration by) { now_ns_.fetch_add(absl::ToInt64Nanoseconds(by)); }
+
+ private:
+  std::atomic<int64_t> now_ns_{int64_t{1'700'000'000} * 1'000'000'000};
+};
+
+/// A real page store and a namespace over it in a temporary directory; reopen() is a restart.
+class TreeFixture {
+ public:
+  explicit TreeFixture(uint64_t disk_bytes = uint64_t{1} << 30) : disk_bytes_(disk_bytes) {
+    open();
+  }
+
+  void open() {
+    page::PageStoreOptions options;
+    options.path = directory_.path();
+    options.memory_bytes = uint64_t{16} << 20;
+    options.disk_bytes = disk_bytes_;
+    absl::StatusOr<std::unique_ptr<page::PageStore>> store = page::PageStore::open(options);
+    REQUIRE_MESSAGE(store.ok(), store.status().ToString());
+    store_ = *std::move(store);
+    absl::StatusOr<std::unique_ptr<Namespace>> names =
+        Namespace::open(namespace_options(), *store_);
+    REQUIRE_MESSAGE(names.ok(), names.status().ToString());
+    names_ = *std::move(names);
+  }
+  void close() {
+    names_ = nullptr;
+    store_ = nullptr;
+  }
+  void reopen() {
+    close();
+    open();
+  }
+
+  [[nodiscard]] NamespaceOptions namespace_options() {
+    NamespaceOptions options;
+    options.path = directory_.path();
+    options.unnamed_ttl = absl::Hours(24);
+    options.clock = [this] { return clock_.now(); };
+    return options;
+  }
+
+  Namespace& names() { return *names_; }
+  page::PageStore& store() { return *store_; }
+  ManualClock& clock() { return clock_; }
+  [[nodiscard]] const std::filesystem::path& path() const { return directory_.path(); }
+
+  absl::StatusOr<CommittedBlob> try_put(std::string_view content, std::string_view path = "") {
+    BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<BlobWriter> writer,
+                               names_->put(path, Creator{}, content.size()));
+    BLOBCACHE_RETURN_IF_ERROR(writer->append(bytes_of(content)));
+    return writer->commit();
+  }
+  CommittedBlob put(std::string_view content, std::string_view path = "") {
+    absl::StatusOr<CommittedBlob> blob = try_put(content, path);
+    REQUIRE_MESSAGE(blob.ok(), blob.status().ToString());
+    return *blob;
+  }
+
+  absl::StatusOr<std::string> try_read(NodeId node) {
+    BLOBCACHE_ASSIGN_OR_RETURN(const page::ObjectRef object, names_->open(node));
+    return read_object(*object);
+  }
+  absl::StatusOr<std::string> try_read(std::string_view path) {
+    BLOBCACHE_ASSIGN_OR_RETURN(const Node node, names_->resolve(path));
+    return try_read(node.id);
+  }
+  std::string read(std::string_view path) {
+    absl::StatusOr<std::string> content = try_read(path);
+    REQUIRE_MESSAGE(content.ok(), content.status().ToString());
+    return *content;
+  }
+  static absl::StatusOr<std::string> read_object(page::Object& object) {
+    std::string content;
+    while (content.size() < object.size_bytes()) {
+      const uint64_t length =
+          std::min<uint64_t>(page::Object::kMaxRead, object.size_bytes() - content.size());
+      BLOBCACHE_ASSIGN_OR_RETURN(const page::PinnedRange range,
+                                 object.read_wait(content.size(), length));
+      for (const iovec& piece : range.pieces()) {
+        content.append(static_cast<const char*>(piece.iov_base), piece.iov_len);
+      }
+    }
+    return content;
+  }
+
+  /// The whole directory, in pieces of `limit`.
+  std::vector<std::string> list(std::string_view path, size_t limit = 3) {
+    const Node directory = names_->resolve(path).value();
+    std::vector<std::string> seen;
+    for (uint64_t cookie = 0;;) {
+      const std::vector<NamedNode> entries = names_->list(directory.id, cookie, limit).value();
+      if (entries.empty()) return seen;
+      for (const NamedNode& entry : entries) seen.push_back(entry.name);
+      cookie = entries.back().cookie;
+    }
+  }
+
+  /// Files under objects/ and tmp/, those of page maps too.
+  [[nodiscard]] size_t files_on_disk() const {
+    size_t files = 0;
+    for (const char* folder : {"objects", "tmp"}) {
+      for (const auto& entry :
+           std::filesystem::recursive_directory_iterator(directory_.path() / folder)) {
+        if (entry.is_regular_file()) ++files;
+      }
+    }
+    return files;
+  }
+
+ private:
+  const TemporaryDirectory directory_;
+  const uint64_t disk_bytes_;
+  ManualClock clock_;
+  std::unique_ptr<page::PageStore> store_;
+  std::unique_ptr<Namespace> names_;
+};
+
+inline std::string blob_path(const page::ObjectKey& key) { return "blobs/" + key.hex(); }
+
+inline bool says(const absl::Status& status, std::string_view text) {
+  return base::message(status).find(text) != std::string_view::npos;
+}
+
+}  // namespace blobcache::tree
