@@ -1,0 +1,85 @@
+#include "net/impl/front_desk.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <thread>
+#include <utility>
+
+#include "base/status.h"
+
+namespace blobcache::net {
+
+FrontDesk::FrontDesk(DataDoor& door, std::vector<grpc::Service*> others, const Options& options)
+    : door_(door),
+      others_(std::move(others)),
+      options_(options),
+      self_{geteuid(), getegid()} {}
+
+absl::StatusOr<std::unique_ptr<FrontDesk>> FrontDesk::open(DataDoor& door,
+                                                           std::vector<grpc::Service*> others,
+                                                           const Options& options) {
+  std::unique_ptr<FrontDesk> desk(new FrontDesk(door, std::move(others), options));
+  BLOBCACHE_RETURN_IF_ERROR(desk->server_for(Peer{geteuid(), getegid(), {}}).status());
+  if (options.tcp_credentials != nullptr) {
+    BLOBCACHE_ASSIGN_OR_RETURN(desk->tcp_,
+                               desk->make_server({desk->self_, true}, options.tcp_credentials));
+  }
+  return desk;
+}
+
+absl::StatusOr<std::unique_ptr<HostedServer>> FrontDesk::make_server(
+    const HostedServer::Caller& caller,
+    const std::shared_ptr<grpc::ServerCredentials>& credentials) const {
+  return HostedServer::create(door_, caller, others_, options_.transport, credentials);
+}
+
+absl::StatusOr<HostedServer*> FrontDesk::server_for(const Peer& peer) {
+  const bool admin = may_administer(peer, self_.uid, options_.admin_group);
+  const UserKey key{peer.uid, peer.gid, admin};
+  const bool known = users_.contains(key);
+  const bool own = known || users_.size() < kMaxUsers;
+  std::unique_ptr<HostedServer>& server = own ? users_[key] : shared_[admin];
+  if (server == nullptr) {
+    const tree::Creator creator = own ? tree::Creator{peer.uid, peer.gid} : self_;
+    absl::StatusOr<std::unique_ptr<HostedServer>> made =
+        make_server({creator, admin}, grpc::InsecureServerCredentials());
+    if (!made.ok()) {
+      if (own) users_.erase(key);
+      return made.status();
+    }
+    server = *std::move(made);
+  }
+  return server.get();
+}
+
+absl::Status FrontDesk::take_unix(base::UniqueFd connection) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const Peer peer, read_peer(connection.get()));
+  BLOBCACHE_ASSIGN_OR_RETURN(HostedServer* const server, server_for(peer));
+  server->take(std::move(connection));
+  return absl::OkStatus();
+}
+
+void FrontDesk::take_tcp(base::UniqueFd connection) {
+  const int on = 1;
+  // Best effort: without it answers come later, not wrong.
+  static_cast<void>(setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)));
+  tcp_->take(std::move(connection));
+}
+
+void FrontDesk::stop(std::chrono::system_clock::time_point deadline) {
+  std::vector<HostedServer*> servers;
+  for (const auto& [key, server] : users_) servers.push_back(server.get());
+  for (const auto& [admin, server] : shared_) servers.push_back(server.get());
+  if (tcp_ != nullptr) servers.push_back(tcp_.get());
+  // Side by side: each waits for its own calls.
+  std::vector<std::thread> threads;
+  for (HostedServer* server : servers) {
+    if (server != nullptr) threads.emplace_back([server, deadline] { server->stop(deadline); });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace blobcache::net

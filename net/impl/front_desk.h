@@ -1,0 +1,72 @@
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/unique_fd.h"
+#include "net/impl/data_door.h"
+#include "net/impl/hosted_server.h"
+#include "net/impl/peer.h"
+
+namespace blobcache::net {
+
+/// Decides who a new connection is and hands it to the server for such callers.
+///
+/// gRPC does not tell a service who is at the other end of a unix socket, and the descriptor's number, which
+/// it does tell, may belong to someone else a moment later. So there is one server for each user that
+/// connects, made when that user first comes. The first kMaxUsers get one; those who come later share two,
+/// by whether they may administer, and what they create belongs to the daemon's user.
+///
+/// One thread at a time. `door` and `others` must outlive it.
+class FrontDesk {
+ public:
+  static constexpr size_t kMaxUsers = 32;
+
+  struct Options {
+    TransportOptions transport;
+    std::optional<gid_t> admin_group;
+    /// For TCP; absent when there is no TCP listener.
+    std::shared_ptr<grpc::ServerCredentials> tcp_credentials;
+  };
+
+  /// Starts the servers for our own user and for TCP; fails if gRPC cannot.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<FrontDesk>> open(
+      DataDoor& door, std::vector<grpc::Service*> others, const Options& options);
+
+  /// A connection is closed when the kernel or gRPC has no more room for it; the error says why.
+  [[nodiscard]] absl::Status take_unix(base::UniqueFd connection);
+  void take_tcp(base::UniqueFd connection);
+
+  /// Lets calls go on until `deadline`, then cancels them. Returns when all have ended.
+  void stop(std::chrono::system_clock::time_point deadline);
+
+ private:
+  using UserKey = std::tuple<uid_t, gid_t, bool>;
+
+  FrontDesk(DataDoor& door, std::vector<grpc::Service*> others, const Options& options);
+
+  [[nodiscard]] absl::StatusOr<HostedServer*> server_for(const Peer& peer);
+  [[nodiscard]] absl::StatusOr<std::unique_ptr<HostedServer>> make_server(
+      const HostedServer::Caller& caller,
+      const std::shared_ptr<grpc::ServerCredentials>& credentials) const;
+
+  DataDoor& door_;
+  const std::vector<grpc::Service*> others_;
+  const Options options_;
+  const tree::Creator self_;
+  std::map<UserKey, std::unique_ptr<HostedServer>> users_;
+  std::map<bool, std::unique_ptr<HostedServer>> shared_;  ///< by whether they may administer
+  std::unique_ptr<HostedServer> tcp_;
+};
+
+}  // namespace blobcache::net

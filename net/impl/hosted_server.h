@@ -1,0 +1,63 @@
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/unique_fd.h"
+#include "net/impl/data_door.h"
+#include "net/impl/data_service.h"
+#include "store/tree/namespace.h"
+
+namespace blobcache::net {
+
+/// Answers every call that no other service of a server takes: PERMISSION_DENIED, for a server whose callers
+/// may not administer. Thread-safe.
+class DenyingService final : public grpc::CallbackGenericService {
+ public:
+  grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* context) override;
+};
+
+/// How gRPC's transport is to behave. Value type.
+struct TransportOptions {
+  uint64_t stream_window_bytes = uint64_t{4} << 20;
+  uint64_t connection_window_bytes = uint64_t{32} << 20;
+  uint32_t max_streams = 1024;
+};
+
+/// One grpc::Server for one kind of caller: connections are handed to it, it binds no port itself. What its
+/// callers may do is thus a property of the object that serves them, whatever gRPC says about the peer.
+///
+/// take() on one thread at a time; stop() once, from any thread, after the last take(). `door` and `others`
+/// must outlive it.
+class HostedServer {
+ public:
+  struct Caller {
+    tree::Creator creator;
+    bool admin = false;  ///< may call `others`
+  };
+
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<HostedServer>> create(
+      DataDoor& door, const Caller& caller, const std::vector<grpc::Service*>& others,
+      const TransportOptions& transport, const std::shared_ptr<grpc::ServerCredentials>& credentials);
+
+  /// Serves a connected socket, which it owns from now on.
+  void take(base::UniqueFd connection);
+
+  /// Lets calls go on until `deadline`, then cancels them; returns when all have ended.
+  void stop(std::chrono::system_clock::time_point deadline) { server_->Shutdown(deadline); }
+
+ private:
+  HostedServer(DataDoor& door, const tree::Creator& creator) : data_(door, creator) {}
+
+  DataService data_;
+  DenyingService denying_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace blobcache::net
