@@ -10,6 +10,7 @@
 #include "absl/synchronization/mutex.h"
 #include "base/size.h"
 #include "base/status.h"
+#include "store/page/impl/map_repairer.h"
 #include "store/page/impl/object_impl.h"
 #include "store/page/impl/object_writer_impl.h"
 #include "store/page/impl/store_core.h"
@@ -32,14 +33,16 @@ class PageStoreImpl final : public PageStore {
  public:
   PageStoreImpl(std::unique_ptr<Counters> counters, std::unique_ptr<FlightTable> flights,
                 std::unique_ptr<MemoryTier> memory, std::unique_ptr<DiskTier> disk,
-                uint64_t memory_bytes)
+                const PageStoreOptions& options)
       : counters_(std::move(counters)),
         flights_(std::move(flights)),
         memory_(std::move(memory)),
         disk_(std::move(disk)),
-        maps_(map_cache_bytes(memory_bytes), *flights_, disk_->ring(), *counters_),
-        admission_(admission_places(memory_bytes)),
-        memory_bytes_(memory_bytes),
+        repairer_(std::make_unique<MapRepairer>(*disk_, options.content_hash)),
+        maps_(map_cache_bytes(options.memory_bytes), *flights_, disk_->ring(), *repairer_,
+              *counters_),
+        admission_(admission_places(options.memory_bytes)),
+        memory_bytes_(options.memory_bytes),
         core_{*counters_, *flights_, *memory_, *disk_, maps_, admission_} {}
 
   ~PageStoreImpl() override {
@@ -47,8 +50,9 @@ class PageStoreImpl final : public PageStore {
       absl::MutexLock lock(&mutex_);
       objects_.clear();
     }
-    // The ring's thread may still be dropping what the last answers held; it ends before the memory
+    // // Their threads may still be dropping what the last answers held; they end before the memory
     // does.
+    repairer_.reset();
     disk_.reset();
   }
 
@@ -162,6 +166,7 @@ class PageStoreImpl final : public PageStore {
     stats.remote_fetched_bytes = counters_->sum(Counters::kRemoteFetchedBytes);
     stats.checksum_errors = counters_->sum(Counters::kChecksumErrors);
     stats.map_errors = counters_->sum(Counters::kMapErrors);
+    stats.maps_rebuilt = counters_->sum(Counters::kMapsRebuilt);
     stats.syncs = counters_->sum(Counters::kSyncs);
     stats.memory_evicted_extents = counters_->sum(Counters::kMemoryEvictedExtents);
     stats.disk_evicted_bytes = counters_->sum(Counters::kDiskEvictedBytes);
@@ -186,6 +191,7 @@ class PageStoreImpl final : public PageStore {
   const std::unique_ptr<FlightTable> flights_;
   const std::unique_ptr<MemoryTier> memory_;
   std::unique_ptr<DiskTier> disk_;
+  std::unique_ptr<MapRepairer> repairer_;
   MapLoader maps_;
   Admission admission_;
   const uint64_t memory_bytes_;
@@ -211,7 +217,7 @@ absl::StatusOr<std::unique_ptr<PageStore>> PageStore::open(const PageStoreOption
                              MemoryTier::create(frames, options.eviction, *flights, *counters));
   BLOBCACHE_ASSIGN_OR_RETURN(auto disk, DiskTier::open(options, *counters));
   return std::make_unique<PageStoreImpl>(std::move(counters), std::move(flights), std::move(memory),
-                                         std::move(disk), options.memory_bytes);
+                                         std::move(disk), options);
 }
 
 }  // namespace blobcache::page

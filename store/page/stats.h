@@ -22,6 +22,7 @@ struct Stats {
   uint64_t remote_fetched_bytes = 0;
   uint64_t checksum_errors = 0;  ///< pages from disk whose checksum did not match; dropped
   uint64_t map_errors = 0;       ///< map blocks whose checksum did not match
+  uint64_t maps_rebuilt = 0;     ///< page maps made again from their objects' files
   uint64_t syncs = 0;            ///< fsync, fdatasync and syncfs calls of the disk tier
 
   // The memory tier.

@@ -25,6 +25,7 @@ class Counters {
     kRemoteFetchedBytes,
     kChecksumErrors,
     kMapErrors,
+    kMapsRebuilt,
     kSyncs,
     kMemoryEvictedExtents,
     kDiskEvictedBytes,

@@ -144,6 +144,16 @@ absl::Status DiskTier::publish(const ObjectKey& key, const Incarnation& incarnat
   return sync_directory(to.parent_path(), counters_);
 }
 
+absl::Status DiskTier::publish_map(const ObjectKey& key, const Incarnation& incarnation, int fd) {
+  const std::string from = temporary_path(incarnation).string() + std::string(kMapSuffix);
+  const fs::path to = object_path(key, incarnation).string() + std::string(kMapSuffix);
+  counters_.add(Counters::kSyncs);
+  if (::fsync(fd) != 0 || ::rename(from.c_str(), to.c_str()) != 0) {
+    return base::errno_error(errno, to.string());
+  }
+  return sync_directory(to.parent_path(), counters_);
+}
+
 absl::Status DiskTier::unlink(const ObjectKey& key, const Incarnation& incarnation) {
   const fs::path path = object_path(key, incarnation);
   const absl::Status data = unlink_file(path);

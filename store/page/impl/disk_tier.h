@@ -46,6 +46,10 @@ class DiskTier {
   /// Moves a finished object's files from tmp/ to objects/ and syncs the directory.
   [[nodiscard]] absl::Status publish(const ObjectKey& key, const Incarnation& incarnation,
                                      bool has_map);
+  /// Puts a page map that was made again (tmp/, open as `fd`) in the damaged one's place,
+  /// durably.
+  [[nodiscard]] absl::Status publish_map(const ObjectKey& key, const Incarnation& incarnation,
+                                         int fd);
   /// Unlinks an object's files; one that is gone is no error.
   [[nodiscard]] absl::Status unlink(const ObjectKey& key, const Incarnation& incarnation);
   void unlink_temporary(const Incarnation& incarnation);

@@ -51,7 +51,8 @@ class IoRing {
     uint64_t offset = 0;
     size_t needed = 0;
     size_t moved = 0;
-    /// The kernel orders a submission before its completion; this says the same to whoever checks for races.
+    /// The kernel orders a submission before its completion; this says the same to whoever checks
+    /// for races.
     std::atomic<bool> handed_over{false};
     Done done;
   };

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/status.h"
+#include "store/page/impl/map_repairer.h"
 #include "store/page/impl/object_impl.h"
 
 namespace blobcache::page {
@@ -46,6 +47,27 @@ absl::StatusOr<MapCache::Block> MapLoader::accept(ObjectImpl& object, uint64_t n
 }
 
 void MapLoader::load(const std::shared_ptr<ObjectImpl>& object, uint64_t block, Loaded loaded) {
+  load_once(object, block,
+            [this, object, block,
+             loaded = std::move(loaded)](absl::StatusOr<MapCache::Block> result) mutable {
+              // What a source can bring again needs no map; it only loses what was cached.
+              if (!absl::IsDataLoss(result.status()) || object->source() != nullptr) {
+                loaded(std::move(result));
+                return;
+              }
+              repairer_.repair(object, [this, object, block, loaded = std::move(loaded)](
+                                           const absl::Status& repaired) mutable {
+                if (repaired.ok()) {
+                  load_once(object, block, std::move(loaded));
+                } else {
+                  loaded(repaired);
+                }
+              });
+            });
+}
+
+void MapLoader::load_once(const std::shared_ptr<ObjectImpl>& object, uint64_t block,
+                          Loaded loaded) {
   if (MapCache::Block cached = cache_.find(object->id(), block)) {
     loaded(std::move(cached));
     return;

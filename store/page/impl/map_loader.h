@@ -12,6 +12,7 @@
 
 namespace blobcache::page {
 
+class MapRepairer;
 class ObjectImpl;
 
 /// Brings page map blocks: from the cache, from the object's catalog row (inline maps) or from its
@@ -21,14 +22,22 @@ class MapLoader {
  public:
   using Loaded = absl::AnyInvocable<void(absl::StatusOr<MapCache::Block>)>;
 
-  MapLoader(uint64_t cache_bytes, FlightTable& flights, IoRing& ring, Counters& counters)
-      : cache_(cache_bytes), flights_(flights), ring_(ring), counters_(counters) {}
+  MapLoader(uint64_t cache_bytes, FlightTable& flights, IoRing& ring, MapRepairer& repairer,
+            Counters& counters)
+      : cache_(cache_bytes),
+        flights_(flights),
+        ring_(ring),
+        repairer_(repairer),
+        counters_(counters) {}
 
-  /// Calls `loaded` with the block: on this thread when it is at hand, else on the ring's. An
-  /// object whose files are gone or whose map is damaged: NOT_FOUND, DATA_LOSS.
+  /// Calls `loaded` with the block: on this thread when it is at hand, else on another of the
+  /// store's. A damaged map is made again first, when the object's file can vouch for it; else
+  /// DATA_LOSS. NOT_FOUND for an object whose files are gone.
   void load(const std::shared_ptr<ObjectImpl>& object, uint64_t block, Loaded loaded);
 
  private:
+  /// As load(), without repairing.
+  void load_once(const std::shared_ptr<ObjectImpl>& object, uint64_t block, Loaded loaded);
   void read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t block, Loaded loaded);
   /// Caches a decoded block and tells its extents; or counts and explains the damage.
   absl::StatusOr<MapCache::Block> accept(ObjectImpl& object, uint64_t number,
@@ -37,6 +46,7 @@ class MapLoader {
   MapCache cache_;
   FlightTable& flights_;
   IoRing& ring_;
+  MapRepairer& repairer_;
   Counters& counters_;
 };
 

@@ -2,6 +2,8 @@
 
 #include <atomic>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -29,9 +31,14 @@ class ObjectFile {
     auto data = disk_.open_file(path, O_RDONLY);
     if (!data.ok()) return data.status();
     if (has_map_) {
+      // A map that is missing shows as one that cannot be read, and is made again.
       auto map = disk_.open_file(path.string() + ".map", O_RDONLY);
-      if (!map.ok()) return map.status();
-      map_ = *std::move(map);
+      if (map.ok()) {
+        map_fd_.store(map->get(), std::memory_order_relaxed);
+        maps_.push_back(*std::move(map));
+      } else if (!absl::IsNotFound(map.status())) {
+        return map.status();
+      }
     }
     data_ = *std::move(data);
     opened_.store(true, std::memory_order_release);
@@ -40,7 +47,14 @@ class ObjectFile {
 
   /// Valid after open().
   [[nodiscard]] int data_fd() const { return data_.get(); }
-  [[nodiscard]] int map_fd() const { return map_.get(); }
+  [[nodiscard]] int map_fd() const { return map_fd_.load(std::memory_order_acquire); }
+
+  /// Reads of the map go to `fd` from now on. The damaged one stays open for reads under way.
+  void replace_map(base::UniqueFd fd) {
+    absl::MutexLock lock(&mutex_);
+    map_fd_.store(fd.get(), std::memory_order_release);
+    maps_.push_back(std::move(fd));
+  }
 
  private:
   DiskTier& disk_;
@@ -49,9 +63,10 @@ class ObjectFile {
   const bool has_map_;
   std::atomic<bool> opened_{false};
   absl::Mutex mutex_;
-  // Written once under mutex_, before opened_ is published; read freely after it.
+  // Written once under mutex_, before opened_ is published; read freely after.
   base::UniqueFd data_;
-  base::UniqueFd map_;
+  std::atomic<int> map_fd_{-1};
+  std::vector<base::UniqueFd> maps_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace blobcache::page

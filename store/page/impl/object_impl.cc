@@ -18,7 +18,8 @@ ObjectImpl::ObjectImpl(uint64_t id, ObjectSpec spec, StoreCore& core)
       spec_(std::move(spec)),
       core_(core),
       extents_(page::extent_count(spec_.size_bytes)),
-      file_(core.disk, spec_.key, spec_.incarnation, spec_.inline_map.empty()) {}
+      file_(core.disk, spec_.key, spec_.incarnation, spec_.inline_map.empty()),
+      inline_map_(spec_.inline_map) {}
 
 ObjectImpl::~ObjectImpl() { core_.memory.drop(*this, /*dying=*/true); }
 

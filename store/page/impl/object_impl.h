@@ -1,10 +1,13 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "store/page/impl/extent_table.h"
 #include "store/page/impl/object_file.h"
 #include "store/page/object.h"
@@ -32,7 +35,17 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
   [[nodiscard]] uint64_t id() const { return id_; }
   [[nodiscard]] const Incarnation& incarnation() const { return spec_.incarnation; }
   [[nodiscard]] const std::shared_ptr<Source>& source() const { return spec_.source; }
-  [[nodiscard]] const std::string& inline_map() const { return spec_.inline_map; }
+  [[nodiscard]] std::string inline_map() {
+    absl::MutexLock lock(&mutex_);
+    return inline_map_;
+  }
+  void set_inline_map(std::string map) {
+    absl::MutexLock lock(&mutex_);
+    inline_map_ = std::move(map);
+  }
+  /// Its map is damaged and its file does not match its key: not to be tried again.
+  [[nodiscard]] bool beyond_repair() const { return beyond_repair_.load(); }
+  void set_beyond_repair() { beyond_repair_.store(true); }
   [[nodiscard]] bool has_map_file() const { return spec_.inline_map.empty(); }
   [[nodiscard]] uint64_t extent_count() const { return page::extent_count(spec_.size_bytes); }
   [[nodiscard]] ExtentTable& extents() { return extents_; }
@@ -55,6 +68,9 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
   StoreCore& core_;
   ExtentTable extents_;
   ObjectFile file_;
+  std::atomic<bool> beyond_repair_{false};
+  absl::Mutex mutex_;
+  std::string inline_map_ ABSL_GUARDED_BY(mutex_);  ///< spec_'s, or what a repair made of it
 };
 
 }  // namespace blobcache::page

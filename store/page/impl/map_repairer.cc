@@ -1,0 +1,144 @@
+#include "store/page/impl/map_repairer.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/size.h"
+#include "base/status.h"
+#include "store/page/impl/aligned_memory.h"
+#include "store/page/impl/map_builder.h"
+#include "store/page/impl/object_impl.h"
+
+namespace blobcache::page {
+namespace {
+
+constexpr size_t kStep = size_t{1} << 20;
+
+absl::Status write_block(int fd, const MapBlockBytes& bytes, uint64_t offset) {
+  const AlignedMemory memory = allocate_aligned(kMapBlockSize);
+  std::memcpy(memory.get(), bytes.data(), bytes.size());
+  if (::pwrite(fd, memory.get(), kMapBlockSize, static_cast<off_t>(offset)) !=
+      static_cast<ssize_t>(kMapBlockSize)) {
+    return base::errno_error(errno, "writing a page map");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+MapRepairer::MapRepairer(DiskTier& disk, ContentHashFactory hash)
+    : disk_(disk), hash_(std::move(hash)), thread_([this] { run(); }) {}
+
+MapRepairer::~MapRepairer() {
+  {
+    absl::MutexLock lock(&mutex_);
+    ending_ = true;
+  }
+  thread_.join();
+}
+
+void MapRepairer::repair(std::shared_ptr<ObjectImpl> object, Repaired done) {
+  absl::MutexLock lock(&mutex_);
+  std::vector<Repaired>& waiting = waiting_[object->id()];
+  waiting.push_back(std::move(done));
+  if (waiting.size() == 1) line_.push_back(std::move(object));
+}
+
+void MapRepairer::run() {
+  const auto work = [this]()
+                        ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return ending_ || !line_.empty(); };
+  while (true) {
+    std::shared_ptr<ObjectImpl> object;
+    {
+      absl::MutexLock lock(&mutex_);
+      mutex_.Await(absl::Condition(&work));
+      if (line_.empty()) return;
+      object = line_.front();
+      line_.pop_front();
+    }
+    absl::Status outcome = absl::DataLossError(
+        fmt::format("the page map of object {} is damaged, and its file does not match its digest",
+                    object->key().hex()));
+    if (!object->beyond_repair()) {
+      outcome = rebuild(*object);
+      if (!outcome.ok()) {
+        object->set_beyond_repair();
+        spdlog::error("cannot rebuild a page map: {}", base::message(outcome));
+      }
+    }
+    std::vector<Repaired> waiting;
+    {
+      absl::MutexLock lock(&mutex_);
+      waiting = std::move(waiting_[object->id()]);
+      waiting_.erase(object->id());
+    }
+    for (Repaired& done : waiting) done(outcome);
+  }
+}
+
+absl::Status MapRepairer::scan(ObjectImpl& object, MapBuilder& builder) {
+  if (hash_ == nullptr) return absl::DataLossError("its page map is damaged");
+  const std::filesystem::path path = disk_.object_path(object.key(), object.incarnation());
+  BLOBCACHE_ASSIGN_OR_RETURN(const base::UniqueFd fd, disk_.open_file(path, O_RDONLY));
+  const std::unique_ptr<ContentHash> hash = hash_();
+  const AlignedMemory memory = allocate_aligned(kStep);
+  for (uint64_t at = 0; at < object.size_bytes(); at += kStep) {
+    const auto real = static_cast<size_t>(std::min<uint64_t>(kStep, object.size_bytes() - at));
+    const ssize_t got = ::pread(fd.get(), memory.get(), kStep, static_cast<off_t>(at));
+    if (got < 0) return base::errno_error(errno, path.string());
+    if (static_cast<size_t>(got) < real)
+      return absl::DataLossError(path.string() + " is cut short");
+    const size_t pages = page_count(real);
+    std::memset(memory.get() + real, 0, pages * kPageSize - real);
+    hash->update({memory.get(), real});
+    for (size_t page = 0; page < pages; ++page) {
+      bool is_data = false;
+      BLOBCACHE_RETURN_IF_ERROR(builder.add({memory.get() + page * kPageSize, kPageSize}, is_data));
+    }
+  }
+  if (hash->finish() != object.key()) {
+    return absl::DataLossError(fmt::format(
+        "the page map of {} is damaged, and the file does not match its digest", path.string()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MapRepairer::rebuild(ObjectImpl& object) {
+  if (!object.has_map_file()) {
+    MapBuilder builder(object.incarnation(), [](uint64_t, const MapBlock&) {
+      return absl::InternalError("an inline page map has one block");
+    });
+    BLOBCACHE_RETURN_IF_ERROR(scan(object, builder));
+    object.set_inline_map(
+        encode_inline_map(builder.last_block(), object.size_bytes(), object.incarnation()));
+  } else {
+    const std::filesystem::path made = disk_.temporary_path(object.incarnation()).string() + ".map";
+    BLOBCACHE_ASSIGN_OR_RETURN(base::UniqueFd fd,
+                               disk_.open_file(made, O_RDWR | O_CREAT | O_TRUNC));
+    MapBuilder builder(object.incarnation(), [&](uint64_t number, const MapBlock& block) {
+      return write_block(fd.get(), encode_map_block(block, number, object.incarnation()),
+                         map_block_offset(number));
+    });
+    BLOBCACHE_RETURN_IF_ERROR(scan(object, builder));
+    BLOBCACHE_RETURN_IF_ERROR(builder.emit_last());
+    const MapHeader header{kPageMapVersion, object.key(), object.incarnation(),
+                           object.size_bytes()};
+    BLOBCACHE_RETURN_IF_ERROR(write_block(fd.get(), encode_map_header(header), 0));
+    BLOBCACHE_RETURN_IF_ERROR(disk_.publish_map(object.key(), object.incarnation(), fd.get()));
+    object.file().replace_map(std::move(fd));
+  }
+  disk_.counters().add(Counters::kMapsRebuilt);
+  spdlog::warn(
+      "the page map of object {} was damaged; made again from its {}, which match its digest",
+      object.key().hex(), base::format_size(object.size_bytes()));
+  return absl::OkStatus();
+}
+
+}  // namespace blobcache::page
