@@ -7,21 +7,22 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "store/page/content_hash.h"
 #include "store/page/object_key.h"
 
 namespace blobcache::tree {
 
 /// A running SHA-256 (OpenSSL). One thread at a time.
-class Sha256 {
+class Sha256 final : public page::ContentHash {
  public:
   Sha256();
-  ~Sha256();
+  ~Sha256() override;
   Sha256(const Sha256&) = delete;
   Sha256& operator=(const Sha256&) = delete;
 
-  void update(absl::Span<const std::byte> bytes);
+  void update(absl::Span<const std::byte> bytes) override;
   /// The digest of all that came in. The object is used up.
-  [[nodiscard]] page::ObjectKey finish();
+  [[nodiscard]] page::ObjectKey finish() override;
 
  private:
   struct Context;

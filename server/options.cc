@@ -1,0 +1,169 @@
+#include "server/options.h"
+
+#include <fmt/format.h>
+#include <grp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+#include "base/status.h"
+#include "server/limits.h"
+#include "store/tree/digest.h"
+
+namespace blobcache::server {
+namespace {
+
+page::DirectIo direct_io(DirectIoMode mode) {
+  switch (mode) {
+    case DirectIoMode::kOn:
+      return page::DirectIo::kOn;
+    case DirectIoMode::kOff:
+      return page::DirectIo::kOff;
+    case DirectIoMode::kAuto:
+      break;
+  }
+  return page::DirectIo::kAuto;
+}
+
+absl::StatusOr<gid_t> group_id(const std::string& name) {
+  std::array<char, 65536> buffer;
+  group entry{};
+  group* found = nullptr;
+  const int error = ::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (found != nullptr) return found->gr_gid;
+  if (error == 0) {
+    return absl::NotFoundError(fmt::format("grpc.admin_group: there is no group \"{}\"", name));
+  }
+  return base::errno_error(error, fmt::format("grpc.admin_group \"{}\"", name));
+}
+
+/// Makes one directory with exactly `mode`, or finds it.
+absl::Status ensure_directory(const std::filesystem::path& path, mode_t mode) {
+  if (::mkdir(path.c_str(), mode) == 0) {
+    // The umask had its say in mkdir.
+    if (::chmod(path.c_str(), mode) != 0) return base::errno_error(errno, path.native());
+    return absl::OkStatus();
+  }
+  if (errno == ENOENT) {
+    return absl::NotFoundError(
+        fmt::format("{}: the directory {} is missing", path.native(), path.parent_path().native()));
+  }
+  if (errno != EEXIST) {
+    return base::errno_error(errno, fmt::format("{}: cannot make this directory", path.native()));
+  }
+  struct stat info{};
+  if (::stat(path.c_str(), &info) != 0) return base::errno_error(errno, path.native());
+  if (!S_ISDIR(info.st_mode)) {
+    return absl::FailedPreconditionError(fmt::format("{}: is no directory", path.native()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<page::PageStoreOptions> page_store_options(const Config::Store& store) {
+  page::PageStoreOptions options;
+  options.path = store.path;
+  uint64_t memory = 0;
+  if (store.memory.percent.has_value()) {
+    BLOBCACHE_ASSIGN_OR_RETURN(memory, memory_limit());
+  }
+  BLOBCACHE_ASSIGN_OR_RETURN(const uint64_t disk, file_system_size(store.path));
+  options.memory_bytes = store.memory.resolve(memory);
+  options.disk_bytes = store.disk.resolve(disk);
+  options.disk_reserve_bytes = store.disk_reserve.resolve(disk);
+  options.direct_io = direct_io(store.direct_io);
+  options.eviction = store.eviction;
+  options.content_hash = [] { return std::make_unique<tree::Sha256>(); };
+  if (options.memory_bytes < page::PageStore::kMinMemory) {
+    return absl::InvalidArgumentError(
+        fmt::format("store.memory: the share is only {} bytes; at least {} are needed",
+                    options.memory_bytes, page::PageStore::kMinMemory));
+  }
+  return options;
+}
+
+tree::NamespaceOptions namespace_options(const Config::Store& store,
+                                         std::shared_ptr<tree::StoreLock> lock) {
+  tree::NamespaceOptions options;
+  options.path = store.path;
+  options.unnamed_ttl = store.unnamed_ttl;
+  options.lock = std::move(lock);
+  return options;
+}
+
+fusefs::MountOptions mount_options(const Config::Fuse& fuse) {
+  fusefs::MountOptions options;
+  if (!fuse.mountpoint.empty())
+    options.mountpoint = absolute_path(fuse.mountpoint).value_or(fuse.mountpoint);
+  options.allow_other = fuse.allow_other;
+  options.entry_timeout = fuse.entry_timeout;
+  options.negative_timeout = fuse.negative_timeout;
+  options.max_background = fuse.max_background;
+  options.max_request_bytes = fuse.max_request;
+  return options;
+}
+
+blockdev::NbdServerOptions nbd_options(const Config::Nbd& nbd) {
+  blockdev::NbdServerOptions options;
+  options.listen = nbd.listen;
+  options.default_export = nbd.default_export;
+  options.exports = nbd.exports;
+  options.max_connections = nbd.max_connections;
+  options.max_requests = nbd.max_requests;
+  options.handshake_timeout = nbd.handshake_timeout;
+  return options;
+}
+
+absl::StatusOr<net::RpcServerOptions> rpc_options(const Config::Grpc& grpc) {
+  net::RpcServerOptions options;
+  options.listen = grpc.listen;
+  options.stream_window_bytes = grpc.stream_window;
+  options.connection_window_bytes = grpc.connection_window;
+  options.max_streams = grpc.max_streams;
+  options.tls_certificate = grpc.tls_certificate;
+  options.tls_key = grpc.tls_key;
+  options.tls_client_ca = grpc.tls_client_ca;
+  options.token_file = grpc.token_file;
+  if (!grpc.admin_group.empty()) {
+    BLOBCACHE_ASSIGN_OR_RETURN(options.admin_group, group_id(grpc.admin_group));
+  }
+  return options;
+}
+
+absl::StatusOr<std::filesystem::path> absolute_path(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::path result = std::filesystem::absolute(path, error).lexically_normal();
+  if (error) return base::errno_error(error.value(), path.native());
+  return result.has_filename() ? result : result.parent_path();
+}
+
+absl::StatusOr<std::filesystem::path> prepare_store_directory(const std::filesystem::path& path) {
+  constexpr mode_t kStoreMode = 0700;
+  BLOBCACHE_ASSIGN_OR_RETURN(std::filesystem::path directory, absolute_path(path));
+  BLOBCACHE_RETURN_IF_ERROR(ensure_directory(directory, kStoreMode));
+  if (::access(directory.c_str(), R_OK | W_OK | X_OK) != 0) {
+    return base::errno_error(errno, directory.native());
+  }
+  return directory;
+}
+
+absl::Status prepare_socket_directories(const std::vector<base::ListenAddress>& listen) {
+  // Who may connect is the sockets' own mode to say (0660).
+  constexpr mode_t kRuntimeMode = 0755;
+  for (const base::ListenAddress& address : listen) {
+    if (address.kind != base::ListenAddress::Kind::kUnix) continue;
+    const std::filesystem::path directory = std::filesystem::path(address.path).parent_path();
+    if (absl::Status made = ensure_directory(directory, kRuntimeMode); !made.ok()) {
+      return base::annotate(made, address.to_string());
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace blobcache::server
