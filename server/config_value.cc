@@ -87,6 +87,10 @@ absl::StatusOr<std::vector<std::string>> strings_of(const ConfigValue& value) {
   return strings;
 }
 
+bool kernel_chooses_port(const base::ListenAddress& address) {
+  return address.kind == base::ListenAddress::Kind::kTcp && address.port == 0;
+}
+
 template <typename Choice>
 struct Named {
   std::string_view name;
@@ -262,7 +266,9 @@ absl::Status parse_value(const ConfigKey& /*key*/, const ConfigValue& value,
   for (const std::string& text : strings) {
     BLOBCACHE_ASSIGN_OR_RETURN(base::ListenAddress address, base::parse_listen_address(text));
     for (const base::ListenAddress& earlier : addresses) {
-      if (earlier == address && address.port != 0) return bad(fmt::format("{} twice", text));
+      if (earlier == address && !kernel_chooses_port(address)) {
+        return bad(fmt::format("{} twice", text));
+      }
     }
     addresses.push_back(std::move(address));
   }

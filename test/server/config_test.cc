@@ -262,7 +262,7 @@ TEST_CASE("mistakes in KEY=VALUE texts") {
 
 TEST_CASE("a configuration that is printed reads back the same") {
   const ConfigResult changed =
-      parse("", {"store.memory=60%", "store.disk=1000001", "store.unnamed_ttl=1h30m",
+      parse("", {"store.memory=60%", "store.disk=100000001", "store.unnamed_ttl=1h30m",
                  "fuse.mountpoint=/m", "nbd.default_export=\"a\\\"b\\\\c\\u0001\"",
                  "nbd.listen=tcp:[::1]:7", "metrics.listen=[::1]:8", "log.level=warning",
                  "store.direct_io=off", "fuse.passthrough=off"});
@@ -300,22 +300,49 @@ TEST_CASE("every key has a name of its own, a help text and a default that it ta
   CHECK(find_config_key("store", "nothing") == nullptr);
 }
 
-TEST_CASE("the manual and the packaged file have every key, with its default") {
+/// What the manual says of one key: from its item to the next one.
+std::string manual_item(const std::string& manual, const ConfigKey& key) {
+  const size_t section = manual.find(fmt::format(".Ss Section {}\n", key.section));
+  REQUIRE(section != std::string::npos);
+  const std::string text = manual.substr(section, manual.find("\n.Ss ", section) - section);
+  const size_t item = text.find(fmt::format(".It Ic {}\n", key.name));
+  REQUIRE(item != std::string::npos);
+  return text.substr(item, text.find("\n.It ", item) - item);
+}
+
+TEST_CASE("the manual has every key, with its default and when it takes effect") {
   const std::filesystem::path root = BLOBCACHE_SOURCE_DIR;
   const std::string manual = read_text(root / "man/blobcached.toml.5");
-  const std::string packaged = read_text(root / "packaging/blobcached.toml");
-  CHECK(parse(packaged).problems.empty());
-  const Config defaults;
   for (const ConfigKey& key : config_keys()) {
     INFO(key.full_name());
-    CHECK(manual.find(fmt::format(".It Ic {}\n", key.name)) != std::string::npos);
-    CHECK(manual.find(fmt::format(".Sh {}\n", key.section)) == std::string::npos);
-    const std::string value = key.print(defaults);
+    const std::string item = manual_item(manual, key);
+    const std::string value = key.print(Config{});
     if (value.empty()) {
-      CHECK(packaged.find(fmt::format("\n# {} = ", key.name)) != std::string::npos);
+      CHECK(item.find("Absent by default") != std::string::npos);
     } else {
-      CHECK(packaged.find(fmt::format("\n# {} = {}\n", key.name, value)) != std::string::npos);
+      CHECK(item.find(fmt::format("Default {}", value)) != std::string::npos);
     }
+    CHECK((item.find("Reloadable.") != std::string::npos) == (key.effect == Effect::kReload));
+    CHECK((item.find("Reserved.") != std::string::npos) == (key.effect == Effect::kReserved));
+  }
+}
+
+TEST_CASE("the packaged file has every key, commented out, with its default") {
+  const std::filesystem::path root = BLOBCACHE_SOURCE_DIR;
+  const std::string packaged = read_text(root / "packaging/blobcached.toml");
+  const ConfigResult result = parse(packaged);
+  CHECK(result.problems.empty());
+  CHECK(changed_keys(Config{}, result.config).empty());
+  for (const ConfigKey& key : config_keys()) {
+    INFO(key.full_name());
+    const std::string value = key.print(Config{});
+    const size_t section = packaged.find(fmt::format("\n[{}]\n", key.section));
+    REQUIRE(section != std::string::npos);
+    const std::string text = packaged.substr(section, packaged.find("\n[", section + 1) - section);
+    // A key that is absent by default shows an example.
+    const std::string line = value.empty() ? fmt::format("\n# {} = \"/", key.name)
+                                           : fmt::format("\n# {} = {}\n", key.name, value);
+    CHECK(text.find(line) != std::string::npos);
   }
 }
 

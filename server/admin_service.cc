@@ -1,0 +1,251 @@
+#include "server/admin_service.h"
+
+#include <fmt/format.h>
+#include <grpcpp/grpcpp.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "base/status.h"
+#include "blobcache.grpc.pb.h"
+#include "store/page/geometry.h"
+
+namespace blobcache::server {
+namespace {
+
+constexpr uint32_t kMaxEntries = 10'000;
+/// A client takes messages of at most 4 MiB unless it says otherwise.
+constexpr size_t kMaxAnswerBytes = size_t{3} << 20;
+
+/// Abseil's codes and gRPC's are the same numbers.
+grpc::Status to_grpc(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  return {static_cast<grpc::StatusCode>(status.code()), std::string(base::message(status))};
+}
+
+grpc::Status invalid(const std::string& reason) {
+  return {grpc::StatusCode::INVALID_ARGUMENT, reason};
+}
+
+uint32_t bounded(uint32_t limit) { return limit == 0 ? kMaxEntries : std::min(limit, kMaxEntries); }
+
+void fill(const tree::Node& node, v1::Node& out) {
+  const bool is_file = node.type == tree::NodeType::kFile;
+  out.set_type(is_file ? v1::Node::FILE : v1::Node::DIRECTORY);
+  out.set_size(is_file ? node.size_bytes : 0);
+  out.set_mode(node.mode);
+  out.set_uid(node.uid);
+  out.set_gid(node.gid);
+  out.set_links(node.links);
+  out.set_modified_ns(absl::ToUnixNanos(node.modified));
+  out.set_changed_ns(absl::ToUnixNanos(node.changed));
+  if (node.digest.has_value()) {
+    out.set_digest(node.digest->bytes.data(), node.digest->bytes.size());
+  }
+  out.set_node_id(node.id);
+}
+
+void fill(const base::DoorStats& stats, v1::DoorStatus& out) {
+  out.set_requests(stats.requests);
+  out.set_bytes_out(stats.bytes_out);
+  out.set_bytes_in(stats.bytes_in);
+  out.set_errors(stats.errors);
+  out.set_open(stats.open);
+}
+
+void fill(const page::Stats& stats, v1::StatusResponse& out) {
+  out.mutable_memory()->set_used(stats.memory_resident_bytes);
+  out.mutable_memory()->set_budget(stats.memory_budget_bytes);
+  out.mutable_memory()->set_evicted(stats.memory_evicted_extents * page::kExtentSize);
+  out.mutable_disk()->set_used(stats.disk_used_bytes);
+  out.mutable_disk()->set_budget(stats.disk_budget_bytes);
+  out.mutable_disk()->set_kept(stats.disk_kept_bytes);
+  out.mutable_disk()->set_evicted(stats.disk_evicted_bytes);
+  out.set_memory_hit_pages(stats.memory_hit_pages);
+  out.set_disk_hit_pages(stats.disk_hit_pages);
+  out.set_remote_hit_pages(stats.remote_hit_pages);
+  out.set_zero_pages(stats.zero_pages);
+  out.set_checksum_errors(stats.checksum_errors);
+  out.set_read_errors(stats.read_errors);
+  out.set_disk_read_bytes(stats.disk_read_bytes);
+  out.set_disk_written_bytes(stats.disk_written_bytes);
+}
+
+void fill(const Snapshot& snapshot, v1::StatusResponse& out) {
+  out.set_version(snapshot.version);
+  out.set_pid(static_cast<uint64_t>(snapshot.pid));
+  out.set_started_ns(absl::ToUnixNanos(snapshot.started));
+  out.set_store_path(snapshot.store_path.native());
+  fill(snapshot.store, out);
+  if (snapshot.counts.has_value()) {
+    out.set_blobs(snapshot.counts->blobs);
+    out.set_blob_bytes(snapshot.counts->blob_bytes);
+    out.set_names(snapshot.counts->names);
+    out.set_unnamed_blobs(snapshot.counts->unnamed_blobs);
+  }
+  for (const std::filesystem::path& mountpoint : snapshot.mounts) {
+    out.add_mounts()->set_mountpoint(mountpoint.native());
+  }
+  for (const Listener& listener : snapshot.listeners) {
+    v1::ListenerStatus* status = out.add_listeners();
+    status->set_door(listener.door);
+    status->set_address(listener.address);
+  }
+  fill(snapshot.fuse, *out.mutable_fuse());
+  fill(snapshot.nbd, *out.mutable_nbd());
+  fill(snapshot.grpc, *out.mutable_grpc());
+}
+
+/// OK for what may be a mountpoint at all.
+grpc::Status check_mountpoint(const std::string& mountpoint) {
+  if (mountpoint.empty() || mountpoint.front() != '/') {
+    return invalid(fmt::format("mountpoint \"{}\": must be an absolute path", mountpoint));
+  }
+  if (mountpoint.find('\0') != std::string::npos) {
+    return invalid("mountpoint: must not contain a NUL byte");
+  }
+  return grpc::Status::OK;
+}
+
+class AdminServiceImpl final : public v1::Admin::Service {
+ public:
+  explicit AdminServiceImpl(AdminParts parts) : parts_(std::move(parts)) {}
+
+  grpc::Status Status(grpc::ServerContext* /*context*/, const v1::StatusRequest* /*request*/,
+                      v1::StatusResponse* response) override {
+    const Snapshot snapshot = parts_.snapshots.snapshot();
+    if (!snapshot.counts.has_value()) {
+      return {grpc::StatusCode::UNAVAILABLE, "the catalog does not answer; see the daemon's log"};
+    }
+    fill(snapshot, *response);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status List(grpc::ServerContext* /*context*/, const v1::ListRequest* request,
+                    v1::ListResponse* response) override {
+    const uint32_t limit = bounded(request->limit());
+    absl::StatusOr<std::vector<tree::NamedNode>> entries =
+        list(request->path(), request->cookie(), limit);
+    if (!entries.ok()) return to_grpc(entries.status());
+    for (const tree::NamedNode& entry : *entries) {
+      v1::ListResponse::Entry* out = response->add_entries();
+      out->set_name(entry.name);
+      fill(entry.node, *out->mutable_node());
+    }
+    if (entries->size() == limit) response->set_next_cookie(entries->back().cookie);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Name(grpc::ServerContext* /*context*/, const v1::NameRequest* request,
+                    v1::NameResponse* response) override {
+    page::ObjectKey key;
+    if (request->digest().size() != key.bytes.size()) {
+      return invalid(fmt::format("the digest has {} bytes; a SHA-256 has {}",
+                                 request->digest().size(), key.bytes.size()));
+    }
+    std::memcpy(key.bytes.data(), request->digest().data(), key.bytes.size());
+    const absl::StatusOr<tree::Node> node =
+        parts_.names.bind(request->path(), key, {::geteuid(), ::getegid()});
+    if (!node.ok()) return to_grpc(node.status());
+    fill(*node, *response->mutable_node());
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Remove(grpc::ServerContext* /*context*/, const v1::RemoveRequest* request,
+                      v1::RemoveResponse* /*response*/) override {
+    return to_grpc(parts_.names.remove(request->path()));
+  }
+
+  grpc::Status Exports(grpc::ServerContext* context, const v1::ExportsRequest* request,
+                       v1::ExportsResponse* response) override;
+
+  grpc::Status Mount(grpc::ServerContext* /*context*/, const v1::MountRequest* request,
+                     v1::MountResponse* /*response*/) override {
+    if (grpc::Status checked = check_mountpoint(request->mountpoint()); !checked.ok()) {
+      return checked;
+    }
+    const absl::Status mounted = parts_.mounts.add(request->mountpoint());
+    if (mounted.ok()) spdlog::info("mounted on {}", request->mountpoint());
+    return to_grpc(mounted);
+  }
+
+  grpc::Status Unmount(grpc::ServerContext* /*context*/, const v1::UnmountRequest* request,
+                       v1::UnmountResponse* /*response*/) override {
+    if (grpc::Status checked = check_mountpoint(request->mountpoint()); !checked.ok()) {
+      return checked;
+    }
+    const absl::Status unmounted = parts_.mounts.remove(request->mountpoint());
+    if (unmounted.ok()) spdlog::info("unmounted {}", request->mountpoint());
+    return to_grpc(unmounted);
+  }
+
+  grpc::Status ShowConfig(grpc::ServerContext* /*context*/,
+                          const v1::ShowConfigRequest* /*request*/,
+                          v1::ShowConfigResponse* response) override {
+    response->set_toml(parts_.config_toml());
+    return grpc::Status::OK;
+  }
+
+ private:
+  absl::StatusOr<std::vector<tree::NamedNode>> list(const std::string& path, uint64_t cookie,
+                                                    uint32_t limit) {
+    tree::NodeId directory = tree::kRootNode;
+    if (!path.empty() && path != "/") {
+      BLOBCACHE_ASSIGN_OR_RETURN(const tree::Node node, parts_.names.resolve(path));
+      if (node.type != tree::NodeType::kDirectory) {
+        return absl::FailedPreconditionError(fmt::format("{}: is no directory", path));
+      }
+      directory = node.id;
+    }
+    return parts_.names.list(directory, cookie, limit);
+  }
+
+  const AdminParts parts_;
+};
+
+grpc::Status AdminServiceImpl::Exports(grpc::ServerContext* /*context*/,
+                                       const v1::ExportsRequest* request,
+                                       v1::ExportsResponse* response) {
+  if (parts_.nbd == nullptr) {
+    return {grpc::StatusCode::FAILED_PRECONDITION,
+            "the block device door is closed (nbd.listen is empty)"};
+  }
+  const uint32_t limit = bounded(request->limit());
+  const absl::StatusOr<std::vector<blockdev::Export>> exports = parts_.nbd->exports(limit + 1);
+  if (!exports.ok()) return to_grpc(exports.status());
+  size_t answer_bytes = 0;
+  for (const blockdev::Export& each : *exports) {
+    constexpr size_t kOverhead = 24;
+    answer_bytes += each.name.size() + kOverhead;
+    if (response->exports_size() == static_cast<int>(limit) || answer_bytes > kMaxAnswerBytes) {
+      response->set_truncated(true);
+      break;
+    }
+    v1::ExportsResponse::Export* out = response->add_exports();
+    out->set_name(each.name);
+    out->set_size(each.size_bytes);
+    out->set_read_only(true);
+  }
+  for (const base::ListenAddress& address : parts_.nbd->addresses()) {
+    response->add_listeners(address.to_string());
+  }
+  return grpc::Status::OK;
+}
+
+}  // namespace
+
+AdminService::AdminService(AdminParts parts)
+    : service_(std::make_unique<AdminServiceImpl>(std::move(parts))) {}
+
+AdminService::~AdminService() = default;
+
+grpc::Service& AdminService::service() { return *service_; }
+
+}  // namespace blobcache::server

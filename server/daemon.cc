@@ -1,0 +1,276 @@
+#include "server/daemon.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "base/size.h"
+#include "base/status.h"
+#include "server/config_keys.h"
+#include "server/logging.h"
+#include "server/options.h"
+#include "server/version.h"
+
+namespace blobcache::server {
+namespace {
+
+void append(std::vector<Listener>& listeners, const char* door,
+            const std::vector<base::ListenAddress>& addresses) {
+  for (const base::ListenAddress& address : addresses) {
+    listeners.push_back({door, address.to_string()});
+  }
+}
+
+/// Runs `start` only when there is somewhere to listen; its errors get the key's name.
+template <typename Start>
+absl::Status listen_if_any(const std::vector<base::ListenAddress>& listen, std::string_view key,
+                           Start start) {
+  if (listen.empty()) return absl::OkStatus();
+  absl::Status status = prepare_socket_directories(listen);
+  if (status.ok()) status = start();
+  return base::annotate(status, key);
+}
+
+}  // namespace
+
+Daemon::Daemon(Key /*key*/, const Config& config) : started_(absl::Now()), config_(config) {}
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::start(const Config& config) {
+  // Whatever fails below, the destructor undoes the rest.
+  auto daemon = std::make_unique<Daemon>(Key(), config);
+  BLOBCACHE_RETURN_IF_ERROR(daemon->start_store());
+  BLOBCACHE_RETURN_IF_ERROR(daemon->start_doors());
+  daemon->log_start();
+  return daemon;
+}
+
+absl::Status Daemon::start_store() {
+  Config::Store store;
+  {
+    const absl::MutexLock lock(&mutex_);
+    store = config_.store;
+  }
+  absl::StatusOr<std::filesystem::path> path = prepare_store_directory(store.path);
+  if (!path.ok()) return base::annotate(path.status(), "store.path");
+  store.path = *path;
+  {
+    const absl::MutexLock lock(&mutex_);
+    config_.store.path = *path;
+  }
+  // The page store cleans its directory when it opens: by then nobody else may be at work there.
+  absl::StatusOr<std::shared_ptr<tree::StoreLock>> lock = tree::StoreLock::acquire(*path);
+  if (!lock.ok()) return base::annotate(lock.status(), "store.path");
+  lock_ = std::move(*lock);
+  BLOBCACHE_ASSIGN_OR_RETURN(const page::PageStoreOptions options, page_store_options(store));
+  absl::StatusOr<std::unique_ptr<page::PageStore>> opened = page::PageStore::open(options);
+  if (!opened.ok()) return base::annotate(opened.status(), fmt::format("store {}", path->native()));
+  store_ = std::move(*opened);
+  absl::StatusOr<std::unique_ptr<tree::Namespace>> names =
+      tree::Namespace::open(namespace_options(store, lock_), *store_);
+  if (!names.ok()) return base::annotate(names.status(), fmt::format("store {}", path->native()));
+  names_ = std::move(*names);
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::start_doors() {
+  fusefs::MountOptions mount;
+  {
+    const absl::MutexLock lock(&mutex_);
+    mount = mount_options(config_.fuse);
+  }
+  mounts_ = std::make_unique<MountTable>(
+      mount, [this](const fusefs::MountOptions& options, std::function<void()> on_end) {
+        return fusefs::Mount::start(options, *names_, std::move(on_end));
+      });
+  BLOBCACHE_RETURN_IF_ERROR(start_nbd());
+  BLOBCACHE_RETURN_IF_ERROR(start_grpc());
+  BLOBCACHE_RETURN_IF_ERROR(start_metrics());
+  // Last, so that a start that fails on a port in use never shows a mount at all.
+  if (mount.mountpoint.empty()) return absl::OkStatus();
+  return base::annotate(mounts_->add(mount.mountpoint), "fuse.mountpoint");
+}
+
+absl::Status Daemon::start_nbd() {
+  Config::Nbd config;
+  {
+    const absl::MutexLock lock(&mutex_);
+    config = config_.nbd;
+  }
+  return listen_if_any(config.listen, "nbd.listen", [&]() -> absl::Status {
+    BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<blockdev::NbdServer> server,
+                               blockdev::NbdServer::start(nbd_options(config), *names_));
+    const absl::MutexLock lock(&mutex_);
+    nbd_ = std::move(server);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Daemon::start_grpc() {
+  Config::Grpc config;
+  blockdev::NbdServer* nbd = nullptr;
+  {
+    const absl::MutexLock lock(&mutex_);
+    config = config_.grpc;
+    nbd = nbd_.get();
+  }
+  BLOBCACHE_ASSIGN_OR_RETURN(const net::RpcServerOptions options, rpc_options(config));
+  admin_ = std::make_unique<AdminService>(
+      AdminParts{*names_, *mounts_, nbd, *this, [this] { return config_toml(); }});
+  return listen_if_any(config.listen, "grpc.listen", [&]() -> absl::Status {
+    BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<net::RpcServer> server,
+                               net::RpcServer::start(options, *names_, {&admin_->service()}));
+    const absl::MutexLock lock(&mutex_);
+    rpc_ = std::move(server);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Daemon::start_metrics() {
+  Config::Metrics config;
+  {
+    const absl::MutexLock lock(&mutex_);
+    config = config_.metrics;
+  }
+  if (!config.listen.has_value()) return absl::OkStatus();
+  absl::StatusOr<std::unique_ptr<MetricsServer>> server =
+      MetricsServer::start(*config.listen, *this);
+  if (!server.ok()) return base::annotate(server.status(), "metrics.listen");
+  const absl::MutexLock lock(&mutex_);
+  metrics_ = std::move(*server);
+  return absl::OkStatus();
+}
+
+void Daemon::log_start() {
+  {
+    const absl::MutexLock lock(&mutex_);
+    set_log_level(config_.log.level);
+  }
+  const Snapshot now = snapshot();
+  spdlog::info("blobcached {}: store {}, memory {}, disk {} of {} used", now.version,
+               now.store_path.native(), base::format_size(now.store.memory_budget_bytes),
+               base::format_size(now.store.disk_used_bytes),
+               base::format_size(now.store.disk_budget_bytes));
+  for (const Listener& listener : now.listeners) {
+    spdlog::info("{} listens on {}", listener.door, listener.address);
+  }
+  for (const std::filesystem::path& mountpoint : now.mounts) {
+    spdlog::info("mounted on {}", mountpoint.native());
+  }
+}
+
+void Daemon::reload(const Config& next) {
+  Config before;
+  {
+    const absl::MutexLock lock(&mutex_);
+    before = config_;
+  }
+  Config after = before;
+  after.log = next.log;
+  after.fuse = next.fuse;
+  after.fuse.mountpoint = before.fuse.mountpoint;
+  after.fuse.passthrough = before.fuse.passthrough;
+  if (reload_metrics(next.metrics)) after.metrics = next.metrics;
+  mounts_->set_defaults(mount_options(after.fuse));
+  set_log_level(after.log.level);
+  {
+    const absl::MutexLock lock(&mutex_);
+    config_ = after;
+  }
+  for (const ConfigKey* key : changed_keys(before, after)) {
+    spdlog::info("reload: {} is now {}{}", key->full_name(), key->print(after),
+                 key->section == "fuse" ? ", for mounts made from now on" : "");
+  }
+  Config comparable = next;
+  if (absl::StatusOr<std::filesystem::path> path = absolute_path(next.store.path); path.ok()) {
+    comparable.store.path = *path;
+  }
+  for (const ConfigKey* key : changed_keys(after, comparable)) {
+    if (key->effect == Effect::kRestart) {
+      spdlog::warn("reload: {} has changed; it takes effect at the next start", key->full_name());
+    }
+  }
+  spdlog::info("reload: done");
+}
+
+bool Daemon::reload_metrics(const Config::Metrics& next) {
+  std::optional<base::ListenAddress> current;
+  {
+    const absl::MutexLock lock(&mutex_);
+    current = config_.metrics.listen;
+  }
+  if (current == next.listen) return true;
+  std::unique_ptr<MetricsServer> server;
+  if (next.listen.has_value()) {
+    absl::StatusOr<std::unique_ptr<MetricsServer>> started =
+        MetricsServer::start(*next.listen, *this);
+    if (!started.ok()) {
+      spdlog::error("reload: metrics.listen: {}; it stays as it was",
+                    base::message(started.status()));
+      return false;
+    }
+    server = std::move(*started);
+  }
+  {
+    const absl::MutexLock lock(&mutex_);
+    metrics_.swap(server);
+  }
+  return true;  // the old server, if there was one, ends here, outside the lock
+}
+
+void Daemon::stop() {
+  std::unique_ptr<MetricsServer> metrics;
+  std::unique_ptr<net::RpcServer> rpc;
+  std::unique_ptr<blockdev::NbdServer> nbd;
+  {
+    const absl::MutexLock lock(&mutex_);
+    metrics = std::move(metrics_);
+    rpc = std::move(rpc_);
+    nbd = std::move(nbd_);
+  }
+  metrics.reset();
+  rpc.reset();
+  admin_.reset();
+  nbd.reset();
+  mounts_.reset();
+  names_.reset();
+  store_.reset();
+  lock_.reset();
+}
+
+Snapshot Daemon::snapshot() {
+  Snapshot now;
+  now.version = version();
+  now.pid = ::getpid();
+  now.started = started_;
+  now.store = store_->stats();
+  if (absl::StatusOr<tree::Namespace::Counts> counts = names_->counts(); counts.ok()) {
+    now.counts = *counts;
+  } else {
+    spdlog::error("the catalog does not answer: {}", base::message(counts.status()));
+  }
+  now.mounts = mounts_->list();
+  now.fuse = mounts_->stats();
+  const absl::MutexLock lock(&mutex_);
+  now.store_path = config_.store.path;
+  if (rpc_ != nullptr) {
+    now.grpc = rpc_->stats();
+    append(now.listeners, "grpc", rpc_->addresses());
+  }
+  if (nbd_ != nullptr) {
+    now.nbd = nbd_->stats();
+    append(now.listeners, "nbd", nbd_->addresses());
+  }
+  if (metrics_ != nullptr) append(now.listeners, "metrics", {metrics_->address()});
+  return now;
+}
+
+std::string Daemon::config_toml() {
+  const absl::MutexLock lock(&mutex_);
+  return config_to_toml(config_);
+}
+
+}  // namespace blobcache::server

@@ -1,0 +1,184 @@
+#include "server/mount_table.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace blobcache::server {
+namespace {
+
+void add_counters(base::DoorStats& sum, const base::DoorStats& part) {
+  sum.requests += part.requests;
+  sum.bytes_out += part.bytes_out;
+  sum.bytes_in += part.bytes_in;
+  sum.errors += part.errors;
+}
+
+/// One spelling a mountpoint: no "..", no doubled or trailing slash.
+std::filesystem::path normal(const std::filesystem::path& mountpoint) {
+  const std::filesystem::path path = mountpoint.lexically_normal();
+  return path.has_filename() ? path : path.parent_path();
+}
+
+}  // namespace
+
+MountTable::MountTable(fusefs::MountOptions defaults, StartMount start)
+    : start_(std::move(start)), defaults_(std::move(defaults)), reaper_([this] { reap(); }) {}
+
+absl::Status MountTable::add(const std::filesystem::path& mountpoint) {
+  const std::filesystem::path path = normal(mountpoint);
+  fusefs::MountOptions options;
+  uint64_t id = 0;
+  {
+    const absl::MutexLock lock(&mutex_);
+    if (stopping_) return absl::UnavailableError("the daemon is stopping");
+    if (entries_.contains(path)) {
+      return absl::AlreadyExistsError(fmt::format("{}: mounted already", path.native()));
+    }
+    if (entries_.size() >= kMaxMounts) {
+      return absl::ResourceExhaustedError(
+          fmt::format("{}: there are {} mounts, no more are admitted", path.native(), kMaxMounts));
+    }
+    id = next_id_++;
+    entries_[path].id = id;
+    options = defaults_;
+  }
+  options.mountpoint = path;
+  absl::StatusOr<std::unique_ptr<fusefs::Mount>> mount =
+      start_(options, [this, id] { on_end(id); });
+  const absl::MutexLock lock(&mutex_);
+  if (!mount.ok()) {
+    entries_.erase(path);
+    std::erase(ended_, id);
+    return mount.status();
+  }
+  entries_[path].mount = std::move(*mount);
+  entries_[path].state = State::kServing;
+  return absl::OkStatus();
+}
+
+absl::Status MountTable::remove(const std::filesystem::path& mountpoint) {
+  const std::filesystem::path path = normal(mountpoint);
+  fusefs::Mount* mount = nullptr;
+  {
+    const absl::MutexLock lock(&mutex_);
+    const auto found = entries_.find(path);
+    if (found == entries_.end()) {
+      return absl::NotFoundError(
+          fmt::format("{}: no mount of this daemon is there", path.native()));
+    }
+    if (found->second.state != State::kServing) {
+      return absl::FailedPreconditionError(
+          fmt::format("{}: is just being {}", path.native(),
+                      found->second.state == State::kStarting ? "mounted" : "unmounted"));
+    }
+    found->second.state = State::kEnding;
+    mount = found->second.mount.get();
+  }
+  finish(path, *mount);
+  return absl::OkStatus();
+}
+
+void MountTable::finish(const std::filesystem::path& mountpoint, fusefs::Mount& mount) {
+  mount.unmount();
+  std::unique_ptr<fusefs::Mount> dead;
+  {
+    const absl::MutexLock lock(&mutex_);
+    Entry& entry = entries_[mountpoint];
+    add_counters(past_, mount.stats());
+    std::erase(ended_, entry.id);
+    dead = std::move(entry.mount);
+  }
+  // Destroyed outside the lock, and yet before stop() may think that nobody is at work.
+  dead.reset();
+  const absl::MutexLock lock(&mutex_);
+  entries_.erase(mountpoint);
+}
+
+void MountTable::set_defaults(const fusefs::MountOptions& defaults) {
+  const absl::MutexLock lock(&mutex_);
+  defaults_ = defaults;
+}
+
+std::vector<std::filesystem::path> MountTable::list() const {
+  std::vector<std::filesystem::path> mountpoints;
+  const absl::MutexLock lock(&mutex_);
+  for (const auto& [mountpoint, entry] : entries_) {
+    if (entry.state == State::kServing && !has_ended(entry)) mountpoints.push_back(mountpoint);
+  }
+  return mountpoints;
+}
+
+base::DoorStats MountTable::stats() const {
+  const absl::MutexLock lock(&mutex_);
+  base::DoorStats sum = past_;
+  for (const auto& [mountpoint, entry] : entries_) {
+    if (entry.mount == nullptr) continue;
+    const base::DoorStats part = entry.mount->stats();
+    add_counters(sum, part);
+    sum.open += part.open;
+  }
+  return sum;
+}
+
+void MountTable::stop() {
+  std::vector<std::pair<std::filesystem::path, fusefs::Mount*>> rest;
+  {
+    const absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+    // Whoever mounts or unmounts just now finishes first; the reaper too.
+    mutex_.Await(absl::Condition(this, &MountTable::is_settled));
+    for (auto& [mountpoint, entry] : entries_) {
+      entry.state = State::kEnding;
+      rest.emplace_back(mountpoint, entry.mount.get());
+    }
+  }
+  if (reaper_.joinable()) reaper_.join();
+  for (const auto& [mountpoint, mount] : rest) finish(mountpoint, *mount);
+}
+
+void MountTable::on_end(uint64_t id) {
+  const absl::MutexLock lock(&mutex_);
+  ended_.push_back(id);
+}
+
+bool MountTable::has_ended(const Entry& entry) const {
+  return std::find(ended_.begin(), ended_.end(), entry.id) != ended_.end();
+}
+
+bool MountTable::work_for_reaper() const {
+  return stopping_ || std::any_of(entries_.begin(), entries_.end(), [this](const auto& named) {
+           mutex_.AssertHeld();
+           return named.second.state == State::kServing && has_ended(named.second);
+         });
+}
+
+bool MountTable::is_settled() const {
+  return std::all_of(entries_.begin(), entries_.end(),
+                     [](const auto& named) { return named.second.state == State::kServing; });
+}
+
+void MountTable::reap() {
+  for (;;) {
+    std::filesystem::path mountpoint;
+    fusefs::Mount* mount = nullptr;
+    {
+      const absl::MutexLock lock(&mutex_);
+      mutex_.Await(absl::Condition(this, &MountTable::work_for_reaper));
+      if (stopping_) return;
+      for (auto& [path, entry] : entries_) {
+        if (entry.state != State::kServing || !has_ended(entry)) continue;
+        entry.state = State::kEnding;
+        mountpoint = path;
+        mount = entry.mount.get();
+        break;
+      }
+    }
+    spdlog::warn("{}: somebody unmounted it; it is served no more", mountpoint.native());
+    finish(mountpoint, *mount);
+  }
+}
+
+}  // namespace blobcache::server

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "base/door_stats.h"
+#include "fusefs/mount.h"
+
+namespace blobcache::server {
+
+/// The FUSE mounts of this daemon, by mountpoint. A mount that somebody else ends (umount) leaves
+/// the table by itself: a thread of the table takes it apart, since a mount's own thread cannot
+/// wait for its own end.
+///
+/// Thread-safe. Mounting and unmounting happen outside the lock, so that a mountpoint that hangs
+/// never holds up the others, or a question about the state.
+class MountTable {
+ public:
+  static constexpr size_t kMaxMounts = 64;
+
+  /// Mounts with `options`; calls `on_end` as fusefs::Mount::start says.
+  using StartMount = std::function<absl::StatusOr<std::unique_ptr<fusefs::Mount>>(
+      const fusefs::MountOptions& options, std::function<void()> on_end)>;
+
+  /// `defaults` are the options of each mount but for its mountpoint.
+  MountTable(fusefs::MountOptions defaults, StartMount start);
+  MountTable(const MountTable&) = delete;
+  MountTable& operator=(const MountTable&) = delete;
+  ~MountTable() { stop(); }
+
+  /// Mounts there. ALREADY_EXISTS when this daemon has a mount there, RESOURCE_EXHAUSTED with
+  /// kMaxMounts, UNAVAILABLE after stop(), else as fusefs::Mount::start. A failed call leaves
+  /// nothing behind.
+  [[nodiscard]] absl::Status add(const std::filesystem::path& mountpoint);
+
+  /// Unmounts. NOT_FOUND when no mount of ours is there; FAILED_PRECONDITION while it comes or
+  /// goes.
+  [[nodiscard]] absl::Status remove(const std::filesystem::path& mountpoint);
+
+  /// What later mounts are made with.
+  void set_defaults(const fusefs::MountOptions& defaults);
+
+  /// The mountpoints that are served.
+  [[nodiscard]] std::vector<std::filesystem::path> list() const;
+
+  /// All mounts together, those that have ended too: counters never go back.
+  [[nodiscard]] base::DoorStats stats() const;
+
+  /// Unmounts all and admits no more. Idempotent.
+  void stop();
+
+ private:
+  enum class State : uint8_t { kStarting, kServing, kEnding };
+  struct Entry {
+    uint64_t id = 0;
+    State state = State::kStarting;
+    std::unique_ptr<fusefs::Mount> mount;
+  };
+
+  void reap();
+  void on_end(uint64_t id);
+  /// An entry in kServing that has ended by itself.
+  [[nodiscard]] bool has_ended(const Entry& entry) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  [[nodiscard]] bool work_for_reaper() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  [[nodiscard]] bool is_settled() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  /// Unmounts an entry that is in kEnding and takes it out.
+  void finish(const std::filesystem::path& mountpoint, fusefs::Mount& mount);
+
+  const StartMount start_;
+  mutable absl::Mutex mutex_;  ///< a leaf but for Mount::stats()
+  fusefs::MountOptions defaults_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::filesystem::path, Entry> entries_ ABSL_GUARDED_BY(mutex_);
+  std::vector<uint64_t> ended_ ABSL_GUARDED_BY(mutex_);  ///< ids; bounded by the entries
+  base::DoorStats past_ ABSL_GUARDED_BY(mutex_);         ///< of the mounts that are gone
+  uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread reaper_;
+};
+
+}  // namespace blobcache::server

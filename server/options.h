@@ -1,0 +1,47 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "blockdev/nbd_server.h"
+#include "fusefs/mount.h"
+#include "net/rpc_server.h"
+#include "server/config.h"
+#include "store/page/page_store.h"
+#include "store/tree/namespace.h"
+#include "store/tree/store_lock.h"
+
+namespace blobcache::server {
+
+// What each part of the daemon is told, made from the configuration. Shares of memory and disk, and
+// the names of groups, are looked up here; the errors name the key.
+
+/// `store.path` must exist: shares are of its file system.
+[[nodiscard]] absl::StatusOr<page::PageStoreOptions> page_store_options(const Config::Store& store);
+[[nodiscard]] tree::NamespaceOptions namespace_options(const Config::Store& store,
+                                                       std::shared_ptr<tree::StoreLock> lock);
+/// The mountpoint is `fuse.mountpoint` made absolute, or empty.
+[[nodiscard]] fusefs::MountOptions mount_options(const Config::Fuse& fuse);
+[[nodiscard]] blockdev::NbdServerOptions nbd_options(const Config::Nbd& nbd);
+[[nodiscard]] absl::StatusOr<net::RpcServerOptions> rpc_options(const Config::Grpc& grpc);
+
+/// A path as seen from the working directory, without ".." and a trailing slash.
+[[nodiscard]] absl::StatusOr<std::filesystem::path> absolute_path(
+    const std::filesystem::path& path);
+
+/// The store's directory, absolute. Made (0700) when only its last component is missing.
+[[nodiscard]] absl::StatusOr<std::filesystem::path> prepare_store_directory(
+    const std::filesystem::path& path);
+
+/// Makes the directories (0755) that unix sockets lie in, where only the last component is missing.
+[[nodiscard]] absl::Status prepare_socket_directories(
+    const std::vector<base::ListenAddress>& listen);
+
+}  // namespace blobcache::server
