@@ -1,0 +1,197 @@
+#include "blockdev/nbd_server.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+
+#include "store/page/page_store.h"
+#include "store/tree/namespace.h"
+#include "test/blockdev/raw_client.h"
+#include "test/blockdev/test_export.h"
+
+namespace blobcache::blockdev {
+namespace {
+
+/// A daemon's worth of it: a store, a tree with three files, and a server on a unix socket.
+class TestServer {
+ public:
+  explicit TestServer(NbdServerOptions options = {}) {
+    page::PageStoreOptions store_options;
+    store_options.path = dir_.path();
+    store_options.memory_bytes = uint64_t{16} << 20;
+    auto store = page::PageStore::open(store_options);
+    REQUIRE(store.ok());
+    store_ = *std::move(store);
+    tree::NamespaceOptions names_options;
+    names_options.path = dir_.path();
+    auto names = tree::Namespace::open(names_options, *store_);
+    REQUIRE(names.ok());
+    names_ = *std::move(names);
+    put("files/images/a.img", 100'000);
+    put("files/images/old/b.img", 5000);
+    put("files/readme", 10);
+    socket_ = (dir_.path() / "nbd.sock").string();
+    options.listen.push_back(*base::parse_listen_address("unix:" + socket_));
+    auto server = NbdServer::start(options, *names_);
+    REQUIRE(server.ok());
+    server_ = *std::move(server);
+  }
+
+  [[nodiscard]] NbdServer& server() { return *server_; }
+  [[nodiscard]] tree::Namespace& names() { return *names_; }
+  [[nodiscard]] RawClient connect() const { return RawClient::connect(socket_); }
+  [[nodiscard]] const std::string& socket() const { return socket_; }
+
+ private:
+  void put(const std::string& path, uint64_t size) {
+    auto put = names_->put(path, {}, size);
+    REQUIRE(put.ok());
+    const std::string bytes = pattern(0, size);
+    REQUIRE((*put)->append({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()}).ok());
+    REQUIRE((*put)->commit().ok());
+  }
+
+  TempDir dir_;
+  std::unique_ptr<page::PageStore> store_;
+  std::unique_ptr<tree::Namespace> names_;
+  std::unique_ptr<NbdServer> server_;
+  std::string socket_;
+};
+
+std::vector<std::string> names_of(const std::vector<Export>& exports) {
+  std::vector<std::string> names;
+  for (const Export& item : exports) names.push_back(item.name);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+TEST_CASE("nbd server: the export's name is the path, with or without a leading slash") {
+  TestServer test;
+  for (const char* name : {"files/images/a.img", "/files/images/a.img"}) {
+    RawClient client = test.connect();
+    CHECK(client.open(name, true) == 100'000);
+    client.send_request(0, 1, 99'000, 1000);
+    CHECK(client.receive_reply().data == pattern(99'000, 1000));
+  }
+  for (const char* name : {"", "files", "files/nope", "files//readme", "files/../files/readme",
+                           "files/readme/x", "/", "blobs/12"}) {
+    RawClient client = test.connect();
+    client.greet();
+    CHECK(client.ask(7, info_request(name)).back().type == 0x80000006);
+  }
+}
+
+TEST_CASE("nbd server: exports lists files, then blobs, and LIST says the same") {
+  TestServer test;
+  const auto all = test.server().exports(100);
+  REQUIRE(all.ok());
+  REQUIRE(all->size() == 6);
+  CHECK(names_of({all->begin(), all->begin() + 3}) ==
+        std::vector<std::string>{"files/images/a.img", "files/images/old/b.img", "files/readme"});
+  for (size_t i = 3; i < 6; ++i) CHECK((*all)[i].name.starts_with("blobs/"));
+  const auto some = test.server().exports(2);
+  REQUIRE(some.ok());
+  CHECK(some->size() == 2);
+
+  RawClient client = test.connect();
+  client.greet();
+  const auto replies = client.ask(3, {});
+  REQUIRE(replies.size() == 7);
+  for (size_t i = 0; i < 6; ++i) CHECK(replies[i].data.substr(4) == (*all)[i].name);
+}
+
+TEST_CASE("nbd server: the allow-list hides what it does not admit") {
+  NbdServerOptions options;
+  options.exports = {"files/images/*"};
+  options.default_export = "files/images/a.img";
+  TestServer test(options);
+  const auto listed = test.server().exports(100);
+  REQUIRE(listed.ok());
+  CHECK(names_of(*listed) == std::vector<std::string>{"files/images/a.img"});
+  CHECK(test.connect().open("", true) == 100'000);
+  for (const char* hidden : {"files/readme", "/files/readme", "files/images/old/b.img"}) {
+    RawClient client = test.connect();
+    client.greet();
+    CHECK(client.ask(7, info_request(hidden)).back().type == 0x80000006);
+  }
+}
+
+TEST_CASE("nbd server: a bad pattern and a socket in use are refused at the start") {
+  TestServer test;
+  NbdServerOptions options;
+  options.exports = {"/files"};
+  CHECK(absl::IsInvalidArgument(NbdServer::start(options, test.names()).status()));
+  options.exports = {"**"};
+  options.listen.push_back(*base::parse_listen_address("unix:" + test.socket()));
+  CHECK_FALSE(NbdServer::start(options, test.names()).ok());
+  CHECK(test.connect().open("files/readme", true) == 10);  // the first one is unharmed
+}
+
+TEST_CASE("nbd server: connections over the limit are closed, and room comes back") {
+  NbdServerOptions options;
+  options.max_connections = 2;
+  TestServer test(options);
+  RawClient first = test.connect();
+  first.open("files/readme", true);
+  {
+    RawClient second = test.connect();
+    second.open("files/readme", true);
+    CHECK(test.server().stats().open == 2);
+    RawClient third = test.connect();
+    CHECK(third.at_end());
+    second.send_request(2, 0, 0, 0);
+    CHECK(second.at_end());
+  }
+  while (test.server().stats().open > 1) absl::SleepFor(absl::Milliseconds(1));
+  RawClient fourth = test.connect();
+  CHECK(fourth.open("files/readme", true) == 10);
+  first.send_request(0, 1, 0, 10);
+  CHECK(first.receive_reply().data == pattern(0, 10));
+}
+
+TEST_CASE("nbd server: TCP works and tells its port") {
+  TestServer test;
+  NbdServerOptions options;
+  options.listen.push_back(*base::parse_listen_address("tcp:127.0.0.1:0"));
+  auto server = NbdServer::start(options, test.names());
+  REQUIRE(server.ok());
+  REQUIRE((*server)->addresses().size() == 1);
+  CHECK((*server)->addresses()[0].port != 0);
+  RawClient client = RawClient::connect_tcp((*server)->addresses()[0].port);
+  CHECK(client.open("files/readme", false) == 10);
+  client.send_request(0, 1, 0, 10);
+  CHECK(client.receive_reply(10).data == pattern(0, 10));
+}
+
+TEST_CASE("nbd server: stop ends connections, removes the socket and may be repeated") {
+  TestServer test;
+  RawClient idle = test.connect();
+  idle.open("files/readme", true);
+  RawClient negotiating = test.connect();
+  negotiating.greet();
+  CHECK(std::filesystem::exists(test.socket()));
+  test.server().stop();
+  CHECK(idle.at_end());
+  CHECK(negotiating.at_end());
+  CHECK_FALSE(std::filesystem::exists(test.socket()));
+  CHECK(test.server().stats().open == 0);
+  test.server().stop();
+}
+
+TEST_CASE("nbd server: an open export stays readable when its name and blob are removed") {
+  TestServer test;
+  RawClient client = test.connect();
+  client.open("files/images/a.img", true);
+  const auto node = test.names().resolve("files/images/a.img");
+  REQUIRE(node.ok());
+  REQUIRE(node->digest);
+  REQUIRE(test.names().remove("files/images/a.img").ok());
+  REQUIRE(test.names().remove("blobs/" + node->digest->hex()).ok());
+  client.send_request(0, 1, 50'000, 5000);
+  CHECK(client.receive_reply().data == pattern(50'000, 5000));
+}
+
+}  // namespace
+}  // namespace blobcache::blockdev

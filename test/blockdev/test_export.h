@@ -1,0 +1,116 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "blockdev/impl/nbd_session.h"
+#include "store/page/object.h"
+#include "store/page/page_store.h"
+#include "test/blockdev/raw_client.h"
+
+namespace blobcache::blockdev {
+
+/// A directory that goes away with its content.
+class TempDir {
+ public:
+  TempDir();
+  ~TempDir();
+  TempDir(const TempDir&) = delete;
+  TempDir& operator=(const TempDir&) = delete;
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// What byte `offset` of every test object is: no page is like another.
+[[nodiscard]] char pattern_at(uint64_t offset);
+[[nodiscard]] std::string pattern(uint64_t offset, uint64_t length);
+
+/// A page store in a directory of its own with one object of `size_bytes` of the pattern.
+class TestStore {
+ public:
+  explicit TestStore(uint64_t size_bytes);
+  /// Brings all of the object into RAM.
+  void warm();
+  [[nodiscard]] const page::ObjectRef& object() const { return object_; }
+  [[nodiscard]] page::PageStore& store() { return *store_; }
+
+ private:
+  TempDir dir_;
+  std::unique_ptr<page::PageStore> store_;
+  page::ObjectRef object_;
+};
+
+/// An object whose reads are all misses that finish when the test says so. Thread-safe.
+class GatedObject : public page::Object {
+ public:
+  explicit GatedObject(page::ObjectRef inner) : inner_(std::move(inner)) {}
+
+  const page::ObjectKey& key() const override { return inner_->key(); }
+  uint64_t size_bytes() const override { return inner_->size_bytes(); }
+  bool try_read(uint64_t offset, uint64_t length, page::PinnedRange& range) override;
+  page::PendingRead read(uint64_t offset, uint64_t length, ReadDone done) override;
+  absl::StatusOr<page::Residency> residency() override { return inner_->residency(); }
+
+  /// Ranges below this offset are hits.
+  void open_below(uint64_t offset);
+  /// Waits until `count` reads are waiting.
+  void wait_for(size_t count);
+  [[nodiscard]] size_t waiting();
+  /// Finishes the waiting read number `index` with its bytes, or with an error.
+  void release(size_t index = 0);
+  void fail(const absl::Status& status, size_t index = 0);
+
+ private:
+  struct Waiting {
+    uint64_t offset = 0;
+    uint64_t length = 0;
+    ReadDone done;
+  };
+  Waiting take(size_t index);
+
+  const page::ObjectRef inner_;
+  absl::Mutex mutex_;
+  uint64_t open_below_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
+};
+
+/// One export, "disk" (also the default), and one session that serves it on a socket pair.
+class TestSession : private ExportDirectory {
+ public:
+  explicit TestSession(page::ObjectRef object,
+                       const NbdSessionOptions& options = default_options());
+  ~TestSession() override;
+
+  static NbdSessionOptions default_options();
+
+  [[nodiscard]] RawClient& client() { return *client_; }
+  void close_client() { client_.reset(); }
+  void stop() { session_->stop(); }
+  /// Waits for the session to end of itself.
+  void join();
+  [[nodiscard]] const NbdCounters& counters() const { return counters_; }
+
+ private:
+  absl::StatusOr<OpenExport> open(std::string_view name) override;
+  absl::StatusOr<std::vector<Export>> list(size_t limit) override;
+
+  const page::ObjectRef object_;
+  NbdCounters counters_;
+  LogLimiter log_;
+  std::unique_ptr<NbdSession> session_;
+  std::unique_ptr<RawClient> client_;
+  std::thread thread_;
+};
+
+}  // namespace blobcache::blockdev
