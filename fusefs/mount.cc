@@ -107,6 +107,7 @@ class MountImpl final : public Mount, private KernelCache {
   const std::function<void()> on_end_;
   Operations operations_;
   Invalidator invalidator_;
+  const WakeSignal wake_signal_;
   Session session_;     // set before the threads start, reset after they have ended
   std::string device_;  // "MAJOR:MINOR", to know our mount from another at the same path
   std::atomic<State> state_{State::kServing};
@@ -166,6 +167,7 @@ absl::Status MountImpl::mount() {
   invalidator_.start();
   loop_ = std::thread([this] {
     prepare_thread("fuse");
+    wake_signal_.admit();
     serve();
   });
   BLOBCACHE_RETURN_IF_ERROR(wait_until_served());
@@ -224,17 +226,13 @@ void MountImpl::unmount() {
   detach();
 }
 
-/// Ends the workers. They sit in read(2) on the device, and libfuse looks whether it should go only
-/// after a request (its own tool for that is a signal handler, and signals are the daemon's). So
-/// the kernel is made to send one: asked for a byte of the root's page cache, it answers with a
-/// request that changes nothing. When the connection has ended already the workers know by
-/// themselves.
+/// Ends the workers: they finish the requests that they have and take no more.
 void MountImpl::end_loop() {
   if (!loop_.joinable()) return;
   fuse_session_exit(session_.get());
-  do {
-    fuse_lowlevel_notify_retrieve(session_.get(), FUSE_ROOT_ID, 1, 0, nullptr);
-  } while (!loop_ended_.WaitForNotificationWithTimeout(absl::Seconds(1)));
+  do {  // again, since it may have been just about to wait
+    wake_signal_.send(loop_.native_handle());
+  } while (!loop_ended_.WaitForNotificationWithTimeout(absl::Milliseconds(10)));
   loop_.join();
 }
 

@@ -30,8 +30,8 @@ struct MountOptions {
 /// A daemon that dies leaves its mount behind, dead ("Transport endpoint is not connected"); the
 /// next start at the same mountpoint takes it away.
 ///
-/// Thread-safe, but destroyed on a thread of its user. No signal handlers are installed, and the
-/// mount's threads take no signals.
+/// Thread-safe, but destroyed on a thread of its user. The mount's threads take none of the
+/// process's signals; one real-time signal that nobody else handles is claimed to wake them.
 class Mount {
  public:
   /// Mounts and serves. NOT_FOUND or FAILED_PRECONDITION for a mountpoint that is missing, no

@@ -56,7 +56,11 @@ absl::StatusOr<Located> locate(const fs::path& mountpoint) {
   if (!path.has_filename()) path = path.parent_path();  // a trailing slash
   std::error_code error;
   const fs::path canonical = fs::canonical(path, error);
-  if (!error) return Located{canonical, false};
+  if (!error) {
+    struct stat attributes = {};
+    const bool dead = ::stat(canonical.c_str(), &attributes) != 0 && errno == ENOTCONN;
+    return Located{canonical, dead};
+  }
   if (error.value() == ENOTCONN) {
     // Nothing can be asked of a dead mount, so the links before it are followed without it.
     const fs::path parent = fs::canonical(path.parent_path(), error);

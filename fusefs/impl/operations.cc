@@ -118,12 +118,15 @@ void Operations::init(fuse_conn_info* connection) {
     connection->want |= connection->capable & flags;
   };
   const auto leave = [connection](unsigned flags) { connection->want &= ~flags; };
-  want(static_cast<unsigned>(FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
-                             FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO));
+  want(static_cast<unsigned>(FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
+                             FUSE_CAP_READDIRPLUS_AUTO));
   // Answers are written from frames, which splice would copy into a pipe first. A node's bytes
   // never change, so the kernel need not drop cached pages when times do.
   leave(static_cast<unsigned>(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
                               FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE));
+  // With it the kernel waits for direct reads where not even SIGKILL ends the wait, and a source
+  // may be slow.
+  leave(static_cast<unsigned>(FUSE_CAP_ASYNC_DIO));
   connection->max_read = limits_.max_request_bytes;
   connection->max_readahead = limits_.max_request_bytes;
   // Read-only or not: from max_write libfuse computes how many pages the kernel may ask for at
@@ -369,9 +372,10 @@ absl::StatusOr<std::string> Operations::attribute(tree::NodeId node, std::string
     if (std::optional<OpenFile> open = open_files_.find(node)) object = std::move(open->object);
   }
   BLOBCACHE_RETURN_IF_ERROR(object.status());
-  page::Residency residency;
-  BLOBCACHE_ASSIGN_OR_RETURN(residency, (*object)->residency());
-  return format_residency(residency);
+  const absl::StatusOr<page::Residency> residency = (*object)->residency();
+  if (absl::IsNotFound(residency.status())) return std::string();  // no file that could tell
+  BLOBCACHE_RETURN_IF_ERROR(residency.status());
+  return format_residency(*residency);
 }
 
 void Operations::getxattr(fuse_req_t request, fuse_ino_t node, const char* name, size_t room) {

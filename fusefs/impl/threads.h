@@ -2,18 +2,30 @@
 
 #include <pthread.h>
 
-#include <csignal>
-
 namespace blobcache::fusefs {
 
 /// The first words of each thread of ours: takes a name (at most 15 characters), which libfuse's
 /// workers inherit from the thread that starts them, and leaves all signals to the daemon's own
 /// threads.
-inline void prepare_thread(const char* name) {
-  sigset_t all;
-  sigfillset(&all);
-  pthread_sigmask(SIG_BLOCK, &all, nullptr);
-  pthread_setname_np(pthread_self(), name);
-}
+void prepare_thread(const char* name);
+
+/// Ends a wait of libfuse's loop, which looks whether it should go only when a signal handler has
+/// run on its thread. A real-time signal that nobody else handles serves for that, with a handler
+/// that does nothing; it is sent to that one thread alone. Libraries before 3.17 have no other way,
+/// short of ending the connection.
+///
+/// Thread-safe. The signal stays claimed for as long as the process lives; all mounts share it.
+class WakeSignal {
+ public:
+  /// Claims the signal.
+  WakeSignal();
+  /// Lets the signal through on this thread; after prepare_thread().
+  void admit() const;
+  /// Interrupts what `thread` waits for now, if anything. `thread` must not have been joined.
+  void send(pthread_t thread) const;
+
+ private:
+  int signal_ = 0;  // 0: none was free
+};
 
 }  // namespace blobcache::fusefs

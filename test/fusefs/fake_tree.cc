@@ -1,6 +1,7 @@
 #include "test/fusefs/fake_tree.h"
 
 #include <algorithm>
+#include <stdexcept>
 #include <utility>
 
 namespace blobcache::fusefs {
@@ -151,6 +152,27 @@ tree::NodeId FakeTree::add_file(std::string_view path, uint64_t size, uint64_t s
             entry.spec.key.bytes.begin());
   entry.spec.size_bytes = size;
   entry.spec.source = entry.source;
+  entry.node.digest = entry.spec.key;
+  return insert(path, std::move(entry));
+}
+
+tree::NodeId FakeTree::add_stored_file(std::string_view path, uint64_t size, uint64_t seed) {
+  Entry entry;
+  entry.node.size_bytes = size;
+  entry.node.mode = 0444;
+  const std::string bytes = pattern(seed, 0, size);
+  auto writer = store_.create(page::Retention::kKept, size).value();
+  const absl::Status appended =
+      writer->append({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()});
+  if (!appended.ok()) throw std::runtime_error("append");
+  const auto id = page::Incarnation::random();
+  std::copy(id.bytes.begin(), id.bytes.end(), entry.spec.key.bytes.begin());
+  const page::SealedObject sealed = writer->seal(entry.spec.key, "test").value();
+  writer->keep();
+  entry.spec.incarnation = sealed.incarnation;
+  entry.spec.size_bytes = size;
+  entry.spec.retention = page::Retention::kKept;
+  entry.spec.inline_map = sealed.inline_map;
   entry.node.digest = entry.spec.key;
   return insert(path, std::move(entry));
 }

@@ -67,6 +67,8 @@ class FakeTree final : public tree::Namespace {
   tree::NodeId add_directory(std::string_view path);
   /// Adds a file of `size` bytes of pattern(seed), or binds the name anew.
   tree::NodeId add_file(std::string_view path, uint64_t size, uint64_t seed);
+  /// The same with the bytes on the store's disk and no source.
+  tree::NodeId add_stored_file(std::string_view path, uint64_t size, uint64_t seed);
   [[nodiscard]] TestSource& source(tree::NodeId file);
 
   // Namespace
