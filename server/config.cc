@@ -199,8 +199,9 @@ void Reader::read_override(std::string_view text) {
     return;
   }
   ConfigValue value{std::string(written), /*untyped=*/true};
-  constexpr std::string_view kTomlStarts = "\"'[{";
-  if (!written.empty() && kTomlStarts.find(written.front()) != std::string_view::npos) {
+  // "[" begins a list, but an IPv6 address where no list is wanted.
+  const std::string_view toml_starts = key->is_list ? "\"'[" : "\"'";
+  if (!written.empty() && toml_starts.find(written.front()) != std::string_view::npos) {
     const auto parsed = parse_toml(fmt::format("value = {}", written), kOverride);
     const auto* table = std::get_if<toml::table>(&parsed);
     if (table == nullptr || table->size() != 1 || table->get("value") == nullptr) {

@@ -20,6 +20,14 @@ constexpr uint64_t kDay = 24 * 3600 * kSecond;
 /// HTTP/2 windows are 31-bit numbers.
 constexpr uint64_t kMaxWindow = std::numeric_limits<int32_t>::max();
 
+template <typename Value>
+constexpr bool kIsList = false;
+template <typename Element>
+constexpr bool kIsList<std::vector<Element>> = true;
+
+template <typename Section, typename Value>
+Value value_type(Value Section::*);  // for decltype alone
+
 /// Binds a row's functions to one member of one section.
 template <auto Section, auto Member>
 constexpr ConfigKey row(std::string_view section, std::string_view name, std::string_view help,
@@ -29,6 +37,7 @@ constexpr ConfigKey row(std::string_view section, std::string_view name, std::st
   key.name = name;
   key.help = help;
   key.effect = effect;
+  key.is_list = kIsList<decltype(value_type(Member))>;
   key.parse = [](const ConfigKey& self, const ConfigValue& value, Config& config) {
     return parse_value(self, value, (config.*Section).*Member);
   };

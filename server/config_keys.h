@@ -28,6 +28,7 @@ struct ConfigKey {
   std::string_view name;
   std::string_view help;  ///< one sentence, without its full stop
   Effect effect = Effect::kRestart;
+  bool is_list = false;  ///< takes a list of strings
 
   /// Numbers, sizes (bytes) and durations (milliseconds) must lie within.
   uint64_t min = 0;
