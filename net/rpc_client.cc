@@ -13,7 +13,7 @@
 #include "base/unique_fd.h"
 #include "blobcache.grpc.pb.h"
 #include "net/impl/credentials.h"
-#include "net/impl/grpc_status.h"
+#include "net/impl/grpc_library.h"
 #include "net/impl/put_sender.h"
 #include "net/impl/raw_call.h"
 #include "net/impl/wire.h"
@@ -34,14 +34,17 @@ absl::Status unreachable(const base::ListenAddress& endpoint, std::string_view w
 absl::Status probe_unix(const base::ListenAddress& endpoint) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (endpoint.path.size() >= sizeof(address.sun_path)) return unreachable(endpoint, "the path is too long");
+  if (endpoint.path.size() >= sizeof(address.sun_path))
+    return unreachable(endpoint, "the path is too long");
   endpoint.path.copy(address.sun_path, endpoint.path.size());
   const base::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return base::errno_error(errno, "socket");
   // A full backlog (EAGAIN) is a server that is busy, which waiting may help.
   if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 &&
       errno != EAGAIN) {
-    return unreachable(endpoint, base::message(absl::ErrnoToStatus(errno, "")));
+    const absl::Status why =
+        base::errno_error(errno, fmt::format("cannot reach {}", endpoint.to_string()));
+    return base::error(absl::StatusCode::kUnavailable, base::message(why));
   }
   return absl::OkStatus();
 }
@@ -58,7 +61,8 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> credentials_of(
   if (options.tls_certificate.empty() != options.tls_key.empty()) {
     return absl::InvalidArgumentError("a TLS certificate and its key go together");
   }
-  const bool tls = !options.tls_ca.empty() && options.endpoint.kind == base::ListenAddress::Kind::kTcp;
+  const bool tls =
+      !options.tls_ca.empty() && options.endpoint.kind == base::ListenAddress::Kind::kTcp;
   if (!tls) return grpc::InsecureChannelCredentials();
   grpc::SslCredentialsOptions ssl;
   BLOBCACHE_ASSIGN_OR_RETURN(ssl.pem_root_certs, read_pem(options.tls_ca, "TLS CA"));
@@ -82,7 +86,8 @@ grpc::ChannelArguments arguments_of(const RpcClientOptions& options) {
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
-  // A proxy for the web is not for us, and clients with different options must not share a connection.
+  // A proxy for the web is not for us, and clients with different options must not share a
+  // connection.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   return arguments;
@@ -93,7 +98,8 @@ std::string reason_of(const std::shared_ptr<grpc::Channel>& channel) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(1));
   v1::StatResponse response;
-  const grpc::Status status = v1::Data::NewStub(channel)->Stat(&context, v1::StatRequest(), &response);
+  const grpc::Status status =
+      v1::Data::NewStub(channel)->Stat(&context, v1::StatRequest(), &response);
   std::string text = status.error_message();
   constexpr std::string_view kPrefix = "last error: ";
   if (const size_t at = text.find(kPrefix); at != std::string::npos) {
@@ -178,7 +184,8 @@ class GetProgress {
   }
 
   absl::Status take(const Payload& message) {
-    if (message.size_bytes > left_) return absl::DataLossError("more bytes came than were promised");
+    if (message.size_bytes > left_)
+      return absl::DataLossError("more bytes came than were promised");
     if (!message.intact()) {
       return base::error(absl::StatusCode::kDataLoss,
                          fmt::format("the data {} bytes before the end was damaged on the way: its "
@@ -234,6 +241,7 @@ absl::Status RpcClientImpl::get(std::string_view path, uint64_t offset, uint64_t
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RpcClient>> RpcClient::connect(const RpcClientOptions& options) {
+  keep_grpc_running();
   BLOBCACHE_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ChannelCredentials> credentials,
                              credentials_of(options));
   if (options.endpoint.kind == base::ListenAddress::Kind::kUnix) {

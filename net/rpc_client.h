@@ -24,10 +24,10 @@ namespace blobcache::net {
 struct RpcClientOptions {
   base::ListenAddress endpoint;
   uint64_t stream_window_bytes = uint64_t{4} << 20;
-  std::string tls_ca;     ///< PEM file; TLS when set
+  std::string tls_ca;  ///< PEM file; TLS when set
   std::string tls_certificate;
   std::string tls_key;
-  std::string token;      ///< bearer token, sent when not empty
+  std::string token;  ///< bearer token, sent when not empty
 };
 
 /// What Data.Stat answers, and Data.Read with its first message. Value type.
@@ -47,22 +47,23 @@ using PutProducer = std::function<absl::StatusOr<size_t>(absl::Span<std::byte> b
 /// Takes the next bytes of a get. An error ends the read with it.
 using GetConsumer = std::function<absl::Status(absl::Span<const std::byte> bytes)>;
 
-/// A client of one blobcached: the Data service, blocking. The status codes are the server's; UNAVAILABLE
-/// with "cannot reach ..." when there is none.
+/// A client of one blobcached: the Data service, blocking. The status codes are the server's;
+/// UNAVAILABLE with "cannot reach ..." when there is none.
 ///
 /// Thread-safe.
 class RpcClient {
  public:
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<RpcClient>> connect(const RpcClientOptions& options);
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<RpcClient>> connect(
+      const RpcClientOptions& options);
   virtual ~RpcClient() = default;
 
   /// Streams a blob; all-zero stretches of 64 KiB and more travel as counts. Memory: under 8 MiB.
-  [[nodiscard]] virtual absl::StatusOr<PutResult> put(std::string_view name, uint64_t size_hint,
-                                                      const std::optional<page::ObjectKey>& expected,
-                                                      const PutProducer& producer) = 0;
+  [[nodiscard]] virtual absl::StatusOr<PutResult> put(
+      std::string_view name, uint64_t size_hint, const std::optional<page::ObjectKey>& expected,
+      const PutProducer& producer) = 0;
 
-  /// Reads [offset, offset + length) of a path (length 0: to the end), checking each message's CRC32C.
-  /// `begin`, when set, learns the file's size and digest first.
+  /// Reads [offset, offset + length) of a path (length 0: to the end), checking each message's
+  /// CRC32C. `begin`, when set, learns the file's size and digest first.
   [[nodiscard]] virtual absl::Status get(std::string_view path, uint64_t offset, uint64_t length,
                                          const std::function<void(const RemoteFile&)>& begin,
                                          const GetConsumer& consumer) = 0;

@@ -14,6 +14,7 @@
 #include "net/impl/credentials.h"
 #include "net/impl/data_door.h"
 #include "net/impl/front_desk.h"
+#include "net/impl/grpc_library.h"
 
 namespace blobcache::net {
 namespace {
@@ -69,7 +70,7 @@ class RpcServerImpl final : public RpcServer {
   void accept(base::ListenAddress::Kind kind, base::UniqueFd connection);
 
   DataDoor door_;
-  std::unique_ptr<FrontDesk> desk_;     ///< used by the acceptor's thread, and after it has ended
+  std::unique_ptr<FrontDesk> desk_;  ///< used by the acceptor's thread, and after it has ended
   std::unique_ptr<Acceptor> acceptor_;
   std::vector<base::ListenAddress> addresses_;
   absl::Mutex stop_mutex_;
@@ -88,11 +89,9 @@ absl::Status RpcServerImpl::open(const RpcServerOptions& options,
   BLOBCACHE_ASSIGN_OR_RETURN(acceptor_, Acceptor::listen(options.listen));
   BLOBCACHE_ASSIGN_OR_RETURN(desk_, FrontDesk::open(door_, services, desk));
   addresses_ = acceptor_->addresses();
-  acceptor_->start(
-      [this](base::ListenAddress::Kind kind, base::UniqueFd connection) {
-        accept(kind, std::move(connection));
-      },
-      [this] { door_.puts().expire(absl::Now()); });
+  acceptor_->start([this](base::ListenAddress::Kind kind,
+                          base::UniqueFd connection) { accept(kind, std::move(connection)); },
+                   [this] { door_.puts().expire(absl::Now()); });
   return absl::OkStatus();
 }
 
@@ -123,6 +122,7 @@ void RpcServerImpl::stop() {
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::start(
     const RpcServerOptions& options, tree::Namespace& names,
     const std::vector<grpc::Service*>& services) {
+  keep_grpc_running();
   auto server = std::make_unique<RpcServerImpl>(options, names);
   BLOBCACHE_RETURN_IF_ERROR(server->open(options, services));
   return server;

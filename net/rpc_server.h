@@ -23,38 +23,42 @@ namespace blobcache::net {
 struct RpcServerOptions {
   std::vector<base::ListenAddress> listen;
   uint64_t stream_window_bytes = uint64_t{4} << 20;
-  uint64_t connection_window_bytes = uint64_t{32} << 20;  ///< bounds the stream's; gRPC derives its own
+  uint64_t connection_window_bytes = uint64_t{32}
+                                     << 20;  ///< bounds the stream's; gRPC derives its own
   uint32_t max_streams = 1024;
   std::string tls_certificate;  ///< PEM files; certificate and key go together
   std::string tls_key;
-  std::string tls_client_ca;    ///< when set, clients must show a certificate that it signed
-  std::string token_file;       ///< when set, TCP callers must send "authorization: Bearer <its content>"
-  std::optional<gid_t> admin_group;  ///< may call Admin over the unix socket, beside root and our own user
-  /// How much of the memory tier answers on their way may hold pinned (they are sent from its frames); beyond
-  /// it they are copied. Should stay under an eighth of the tier's budget.
+  std::string tls_client_ca;  ///< when set, clients must show a certificate that it signed
+  std::string
+      token_file;  ///< when set, TCP callers must send "authorization: Bearer <its content>"
+  std::optional<gid_t>
+      admin_group;  ///< may call Admin over the unix socket, beside root and our own user
+  /// How much of the memory tier answers on their way may hold pinned (they are sent from its
+  /// frames); beyond it they are copied. Should stay under an eighth of the tier's budget.
   uint64_t pinned_bytes = uint64_t{4} << 20;
 };
 
 /// The gRPC door: the Data service, and services that others own (Admin), on unix sockets and TCP.
 ///
-/// Who may call: on a unix socket the peer is known by SO_PEERCRED; root and the daemon's own user may do
-/// all, members of admin_group may do all, others who may open the socket may call Data. On TCP a right
-/// token or a client certificate may do all (where both are configured, both are needed); without either
-/// configured (loopback) everything is allowed to local users, as the socket is only reachable from this
-/// machine.
+/// Who may call: on a unix socket the peer is known by SO_PEERCRED; root and the daemon's own user
+/// may do all, members of admin_group may do all, others who may open the socket may call Data. On
+/// TCP a right token or a client certificate may do all (where both are configured, both are
+/// needed); without either configured (loopback) everything is allowed to local users, as the
+/// socket is only reachable from this machine.
 ///
-/// What a put over a unix socket names belongs to the user who called (to the daemon's user for the 33rd and
-/// later user of a run, and over TCP). Data.Put: at most 64 at once; more wait up to 30 s, then
-/// RESOURCE_EXHAUSTED. At most max_streams calls to Data at once; more are RESOURCE_EXHAUSTED.
+/// What a put over a unix socket names belongs to the user who called (to the daemon's user for the
+/// 33rd and later user of a run, and over TCP). Data.Put: at most 64 at once; more wait up to 30 s,
+/// then RESOURCE_EXHAUSTED. At most max_streams calls to Data at once; more are RESOURCE_EXHAUSTED.
 ///
 /// Thread-safe.
 class RpcServer {
  public:
   /// Listens on every address or on none. INVALID_ARGUMENT for TLS files that do not fit together,
-  /// ALREADY_EXISTS for an address in use; every error names the file or address. `services` (not owned) are hosted beside Data; they and `names`
-  /// must outlive the server.
+  /// ALREADY_EXISTS for an address in use; every error names the file or address. `services` (not
+  /// owned) are hosted beside Data; they and `names` must outlive the server.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<RpcServer>> start(
-      const RpcServerOptions& options, tree::Namespace& names, const std::vector<grpc::Service*>& services);
+      const RpcServerOptions& options, tree::Namespace& names,
+      const std::vector<grpc::Service*>& services);
 
   virtual ~RpcServer() = default;  ///< stop()
 

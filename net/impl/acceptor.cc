@@ -1,6 +1,7 @@
 #include "net/impl/acceptor.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -44,7 +45,8 @@ void Acceptor::start(Accepted accepted, std::function<void()> tick) {
 void Acceptor::stop() {
   if (thread_.joinable()) {
     const uint64_t one = 1;
-    static_cast<void>(write(wake_.get(), &one, sizeof(one)));  // fails only when it is awake already
+    static_cast<void>(
+        write(wake_.get(), &one, sizeof(one)));  // fails only when it is awake already
     thread_.join();
   }
   listeners_.clear();
@@ -53,14 +55,15 @@ void Acceptor::stop() {
 }
 
 void Acceptor::run() {
+  static_cast<void>(pthread_setname_np(pthread_self(), "grpc-accept"));
   std::vector<pollfd> polls;
   for (const base::UniqueFd& listener : listeners_) polls.push_back({listener.get(), POLLIN, 0});
   polls.push_back({wake_.get(), POLLIN, 0});
   auto next_tick = std::chrono::steady_clock::now() + kTick;
   bool room = true;
   for (;;) {
-    const auto wait = std::chrono::ceil<std::chrono::milliseconds>(
-        next_tick - std::chrono::steady_clock::now());
+    const auto wait =
+        std::chrono::ceil<std::chrono::milliseconds>(next_tick - std::chrono::steady_clock::now());
     // Without room only the wake-up is watched until the next tick.
     pollfd* const first = room ? polls.data() : &polls.back();
     const nfds_t count = room ? polls.size() : 1;

@@ -13,8 +13,8 @@
 
 namespace blobcache::net {
 
-/// Accepts connections on several listening sockets with one thread, which also ticks once a second. When the
-/// process is out of descriptors it pauses for a tick rather than spin.
+/// Accepts connections on several listening sockets with one thread, which also ticks once a
+/// second. When the process is out of descriptors it pauses for a tick rather than spin.
 ///
 /// start() and stop() on one thread; the callbacks come on the acceptor's own.
 class Acceptor {

@@ -1,5 +1,6 @@
 #include "net/impl/credentials.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
@@ -10,13 +11,12 @@
 #include <openssl/x509.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <fcntl.h>
 #include <string_view>
-#include <unistd.h>
 
 #include "base/status.h"
 #include "base/unique_fd.h"
@@ -50,8 +50,9 @@ absl::StatusOr<base::UniqueFd> open_file(const std::string& path, const std::str
   return fd;
 }
 
-/// gRPC's C credentials as its C++ classes want them. The C++ ones cannot put a check of the call's metadata
-/// on an unencrypted listener; the C ones can. Not thread-safe, as grpc::ServerCredentials has it.
+/// gRPC's C credentials as its C++ classes want them. The C++ ones cannot put a check of the call's
+/// metadata on an unencrypted listener; the C ones can. Not thread-safe, as grpc::ServerCredentials
+/// has it.
 class CoreCredentials final : public grpc::ServerCredentials {
  public:
   explicit CoreCredentials(const TcpSecurity& security) : credentials_(make(security)) {}
@@ -97,8 +98,9 @@ class CoreCredentials final : public grpc::ServerCredentials {
     return {reinterpret_cast<const char*>(GRPC_SLICE_START_PTR(slice)), GRPC_SLICE_LENGTH(slice)};
   }
 
-  static void check_token(void* state, grpc_auth_context* /*context*/, const grpc_metadata* metadata,
-                          size_t count, grpc_process_auth_metadata_done_cb done, void* user_data) {
+  static void check_token(void* state, grpc_auth_context* /*context*/,
+                          const grpc_metadata* metadata, size_t count,
+                          grpc_process_auth_metadata_done_cb done, void* user_data) {
     const std::string& token = *static_cast<const std::string*>(state);
     const char* why = "this listener needs a token: send \"authorization: Bearer <token>\"";
     for (size_t i = 0; i < count; ++i) {
@@ -133,7 +135,8 @@ absl::Status check_pair(const TcpSecurity& security) {
     return absl::InvalidArgumentError("the TLS certificate is not a PEM certificate");
   }
   const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(
-      PEM_read_bio_PrivateKey(memory(security.key).get(), nullptr, nullptr, nullptr), &EVP_PKEY_free);
+      PEM_read_bio_PrivateKey(memory(security.key).get(), nullptr, nullptr, nullptr),
+      &EVP_PKEY_free);
   if (key == nullptr) return absl::InvalidArgumentError("the TLS key is not a PEM private key");
   if (X509_check_private_key(certificate.get(), key.get()) != 1) {
     return absl::InvalidArgumentError("the TLS key is not the certificate's");
@@ -149,7 +152,7 @@ absl::Status check_pair(const TcpSecurity& security) {
 absl::StatusOr<std::string> read_token(const std::string& path) {
   const std::string what = fmt::format("token file {}", path);
   BLOBCACHE_ASSIGN_OR_RETURN(const base::UniqueFd fd, open_file(path, "token file"));
-  struct stat info {};
+  struct stat info{};
   if (fstat(fd.get(), &info) != 0) return base::errno_error(errno, what);
   absl::StatusOr<std::string> text = read_small_file(fd.get(), 4096);
   if (!text.ok()) return base::annotate(text.status(), what);
@@ -180,7 +183,8 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> tcp_credentials(
     const TcpSecurity& security) {
   if (!security.certificate.empty()) BLOBCACHE_RETURN_IF_ERROR(check_pair(security));
   auto credentials = std::make_shared<CoreCredentials>(security);
-  if (!credentials->valid()) return absl::InvalidArgumentError("gRPC does not take the TLS certificate");
+  if (!credentials->valid())
+    return absl::InvalidArgumentError("gRPC does not take the TLS certificate");
   if (!security.token.empty()) credentials->require_token(security.token);
   return credentials;
 }

@@ -14,9 +14,9 @@ absl::Status DataDoor::enter() {
     return absl::UnavailableError("blobcached is stopping");
   }
   if (open >= max_streams_) {
-    return base::error(absl::StatusCode::kResourceExhausted,
-                       fmt::format("{} calls are under way, and [grpc] max_streams allows no more",
-                                   max_streams_));
+    return base::error(
+        absl::StatusCode::kResourceExhausted,
+        fmt::format("{} calls are under way, and [grpc] max_streams allows no more", max_streams_));
   }
   return absl::OkStatus();
 }

@@ -20,8 +20,8 @@ class DataDoor {
  public:
   /// Puts under way at once; each has a writer with up to 16 MiB of buffers.
   static constexpr size_t kMaxPuts = 64;
-  /// Threads that write, hash and sync. As many as puts would do, but a commit is the only long wait, and
-  /// commits share their syncs.
+  /// Threads that write, hash and sync. As many as puts would do, but a commit is the only long
+  /// wait, and commits share their syncs.
   static constexpr size_t kWriters = 32;
   /// Threads that make answers from pages that had to be fetched.
   static constexpr size_t kSenders = 4;
@@ -35,8 +35,8 @@ class DataDoor {
   [[nodiscard]] WorkerPool& writers() { return writers_; }
   [[nodiscard]] WorkerPool& senders() { return senders_; }
 
-  /// Counts a call of the Data service in: RESOURCE_EXHAUSTED when there are too many, UNAVAILABLE when the
-  /// server is stopping. Whatever it says, leave() must follow.
+  /// Counts a call of the Data service in: RESOURCE_EXHAUSTED when there are too many, UNAVAILABLE
+  /// when the server is stopping. Whatever it says, leave() must follow.
   [[nodiscard]] absl::Status enter();
   void leave() { open_.fetch_sub(1, std::memory_order_relaxed); }
 
@@ -53,8 +53,8 @@ class DataDoor {
   const uint32_t max_streams_;
   PinLedger pins_;
   PutSlots puts_;
-  WorkerPool writers_{kWriters};
-  WorkerPool senders_{kSenders};
+  WorkerPool writers_{kWriters, "grpc-writer"};
+  WorkerPool senders_{kSenders, "grpc-sender"};
   std::atomic<bool> stopping_ = false;
   std::atomic<uint64_t> requests_ = 0;
   std::atomic<uint64_t> bytes_out_ = 0;

@@ -43,17 +43,18 @@ absl::Status stat(tree::Namespace& names, const v1::StatRequest& request,
   return absl::OkStatus();
 }
 
-/// One Data.Stat. Owns itself, as gRPC has it; on a thread of the door, since page maps are on the disk.
+/// One Data.Stat. Owns itself, as gRPC has it; on a thread of the door, since page maps are on the
+/// disk.
 class StatCall final : public grpc::ServerUnaryReactor {
  public:
-  StatCall(DataDoor& door, const v1::StatRequest& request, v1::StatResponse& response) : door_(door) {
+  StatCall(DataDoor& door, const v1::StatRequest& request, v1::StatResponse& response)
+      : door_(door) {
     if (absl::Status status = door.enter(); !status.ok()) {
       finish(status);
       return;
     }
-    door.senders().run([this, &request, &response] {
-      finish(stat(door_.names(), request, response));
-    });
+    door.senders().run(
+        [this, &request, &response] { finish(stat(door_.names(), request, response)); });
   }
 
   void OnDone() override {
@@ -83,8 +84,8 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* DataService::Read(grpc::CallbackServ
   return ReadStream::begin(door_, *context, *request);
 }
 
-grpc::ServerReadReactor<grpc::ByteBuffer>* DataService::Put(grpc::CallbackServerContext* /*context*/,
-                                                            grpc::ByteBuffer* response) {
+grpc::ServerReadReactor<grpc::ByteBuffer>* DataService::Put(
+    grpc::CallbackServerContext* /*context*/, grpc::ByteBuffer* response) {
   return PutStream::begin(door_, creator_, *response);
 }
 

@@ -13,10 +13,7 @@
 namespace blobcache::net {
 
 FrontDesk::FrontDesk(DataDoor& door, std::vector<grpc::Service*> others, const Options& options)
-    : door_(door),
-      others_(std::move(others)),
-      options_(options),
-      self_{geteuid(), getegid()} {}
+    : door_(door), others_(std::move(others)), options_(options), self_{geteuid(), getegid()} {}
 
 absl::StatusOr<std::unique_ptr<FrontDesk>> FrontDesk::open(DataDoor& door,
                                                            std::vector<grpc::Service*> others,

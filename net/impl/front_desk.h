@@ -22,10 +22,11 @@ namespace blobcache::net {
 
 /// Decides who a new connection is and hands it to the server for such callers.
 ///
-/// gRPC does not tell a service who is at the other end of a unix socket, and the descriptor's number, which
-/// it does tell, may belong to someone else a moment later. So there is one server for each user that
-/// connects, made when that user first comes. The first kMaxUsers get one; those who come later share two,
-/// by whether they may administer, and what they create belongs to the daemon's user.
+/// gRPC does not tell a service who is at the other end of a unix socket, and the descriptor's
+/// number, which it does tell, may belong to someone else a moment later. So there is one server
+/// for each user that connects, made when that user first comes. The first kMaxUsers get one; those
+/// who come later share two, by whether they may administer, and what they create belongs to the
+/// daemon's user.
 ///
 /// One thread at a time. `door` and `others` must outlive it.
 class FrontDesk {

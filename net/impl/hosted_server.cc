@@ -33,16 +33,18 @@ void configure(grpc::ServerBuilder& builder, const TransportOptions& transport) 
   quota.SetMaxThreads(32);
   builder.SetResourceQuota(quota);
 
-  // gRPC knows one window, a stream's, and makes the connection's from what its streams announce; so the
-  // connection's is an upper bound for it. Without the probe, windows stay as configured.
-  const uint64_t window = std::min(transport.stream_window_bytes, transport.connection_window_bytes);
+  // gRPC knows one window, a stream's, and makes the connection's from what its streams announce;
+  // so the connection's is an upper bound for it. Without the probe, windows stay as configured.
+  const uint64_t window =
+      std::min(transport.stream_window_bytes, transport.connection_window_bytes);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, clamp_to_int(window));
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, clamp_to_int(transport.max_streams));
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, static_cast<int>(kMaxMessageData));
   builder.AddChannelArgument(GRPC_ARG_TCP_READ_CHUNK_SIZE, 128 << 10);
 
-  // A connection that never speaks HTTP/2 is closed after 10 s; one whose other end has gone, after 80 s.
+  // A connection that never speaks HTTP/2 is closed after 10 s; one whose other end has gone, after
+  // 80 s.
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
@@ -57,13 +59,15 @@ grpc::ServerGenericBidiReactor* DenyingService::CreateReactor(
     grpc::GenericCallbackServerContext* context) {
   const grpc::Status status(
       grpc::StatusCode::PERMISSION_DENIED,
-      context->method() + " needs root, the user that blobcached runs as, or the configured admin group");
+      context->method() +
+          " needs root, the user that blobcached runs as, or the configured admin group");
   return std::make_unique<Refusal>(status).release();
 }
 
 absl::StatusOr<std::unique_ptr<HostedServer>> HostedServer::create(
     DataDoor& door, const Caller& caller, const std::vector<grpc::Service*>& others,
-    const TransportOptions& transport, const std::shared_ptr<grpc::ServerCredentials>& credentials) {
+    const TransportOptions& transport,
+    const std::shared_ptr<grpc::ServerCredentials>& credentials) {
   std::unique_ptr<HostedServer> hosted(new HostedServer(door, caller.creator));
   grpc::ServerBuilder builder;
   configure(builder, transport);

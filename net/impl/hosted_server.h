@@ -15,11 +15,12 @@
 
 namespace blobcache::net {
 
-/// Answers every call that no other service of a server takes: PERMISSION_DENIED, for a server whose callers
-/// may not administer. Thread-safe.
+/// Answers every call that no other service of a server takes: PERMISSION_DENIED, for a server
+/// whose callers may not administer. Thread-safe.
 class DenyingService final : public grpc::CallbackGenericService {
  public:
-  grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* context) override;
+  grpc::ServerGenericBidiReactor* CreateReactor(
+      grpc::GenericCallbackServerContext* context) override;
 };
 
 /// How gRPC's transport is to behave. Value type.
@@ -29,11 +30,12 @@ struct TransportOptions {
   uint32_t max_streams = 1024;
 };
 
-/// One grpc::Server for one kind of caller: connections are handed to it, it binds no port itself. What its
-/// callers may do is thus a property of the object that serves them, whatever gRPC says about the peer.
+/// One grpc::Server for one kind of caller: connections are handed to it, it binds no port itself.
+/// What its callers may do is thus a property of the object that serves them, whatever gRPC says
+/// about the peer.
 ///
-/// take() on one thread at a time; stop() once, from any thread, after the last take(). `door` and `others`
-/// must outlive it.
+/// take() on one thread at a time; stop() once, from any thread, after the last take(). `door` and
+/// `others` must outlive it.
 class HostedServer {
  public:
   struct Caller {
@@ -43,7 +45,8 @@ class HostedServer {
 
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<HostedServer>> create(
       DataDoor& door, const Caller& caller, const std::vector<grpc::Service*>& others,
-      const TransportOptions& transport, const std::shared_ptr<grpc::ServerCredentials>& credentials);
+      const TransportOptions& transport,
+      const std::shared_ptr<grpc::ServerCredentials>& credentials);
 
   /// Serves a connected socket, which it owns from now on.
   void take(base::UniqueFd connection);

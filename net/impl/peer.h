@@ -9,7 +9,8 @@
 
 namespace blobcache::net {
 
-/// Who is at the other end of a unix connection, as the kernel knows it from when it was made. Value type.
+/// Who is at the other end of a unix connection, as the kernel knows it from when it was made.
+/// Value type.
 struct Peer {
   uid_t uid = 0;
   gid_t gid = 0;
@@ -19,7 +20,9 @@ struct Peer {
 /// SO_PEERCRED and SO_PEERGROUPS of a connected unix socket.
 [[nodiscard]] absl::StatusOr<Peer> read_peer(int fd);
 
-/// Whether `peer` may administer a daemon of user `own_uid`: root, that user, and members of `group`.
-[[nodiscard]] bool may_administer(const Peer& peer, uid_t own_uid, const std::optional<gid_t>& group);
+/// Whether `peer` may administer a daemon of user `own_uid`: root, that user, and members of
+/// `group`.
+[[nodiscard]] bool may_administer(const Peer& peer, uid_t own_uid,
+                                  const std::optional<gid_t>& group);
 
 }  // namespace blobcache::net

@@ -31,8 +31,9 @@ std::unique_ptr<PinLedger::Hold> PinLedger::try_hold(const std::shared_ptr<CutHa
     if (!entries_.empty() && now - entries_.front().since > kStuck) stuck = entries_.front().call;
   }
   if (stuck != nullptr) {
-    spdlog::warn("grpc: cutting a read whose client has taken nothing for {} s while others need the memory",
-                 absl::ToInt64Seconds(kStuck));
+    spdlog::warn(
+        "grpc: cutting a read whose client has taken nothing for {} s while others need the memory",
+        absl::ToInt64Seconds(kStuck));
     stuck->cut();
   }
   return nullptr;

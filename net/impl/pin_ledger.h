@@ -12,7 +12,8 @@
 
 namespace blobcache::net {
 
-/// One call as the ledger knows it: it can be cut from outside for as long as it lasts. Thread-safe.
+/// One call as the ledger knows it: it can be cut from outside for as long as it lasts.
+/// Thread-safe.
 class CutHandle {
  public:
   /// `cancel` may release holds on the same thread, but not end the call.
@@ -29,13 +30,15 @@ class CutHandle {
   uint64_t pinned_bytes_ = 0;  ///< guarded by the ledger's mutex
 };
 
-/// Counts the bytes of pinned frames that answers on their way hold. gRPC sends straight from the frames of
-/// the memory tier, which saves a copy, but a client that does not read would keep them from being evicted.
-/// So there is a bound for a call and one for the door: beyond either, an answer is copied. When the door's
-/// bound is reached and the oldest answer has been stuck for longer than kStuck, its call is cut: a socket
-/// that stalls can slow others by a copy, and it cannot freeze the memory tier.
+/// Counts the bytes of pinned frames that answers on their way hold. gRPC sends straight from the
+/// frames of the memory tier, which saves a copy, but a client that does not read would keep them
+/// from being evicted. So there is a bound for a call and one for the door: beyond either, an
+/// answer is copied. When the door's bound is reached and the oldest answer has been stuck for
+/// longer than kStuck, its call is cut: a socket that stalls can slow others by a copy, and it
+/// cannot freeze the memory tier.
 ///
-/// Thread-safe. Lock order: a handle's mutex, then the ledger's (when a call that is cut lets go at once).
+/// Thread-safe. Lock order: a handle's mutex, then the ledger's (when a call that is cut lets go at
+/// once).
 class PinLedger {
  public:
   static constexpr uint64_t kMaxBytesPerCall = uint64_t{4} << 20;
@@ -63,8 +66,8 @@ class PinLedger {
   explicit PinLedger(uint64_t max_bytes) : max_bytes_(max_bytes) {}
 
   /// Nothing: the answer must be copied.
-  [[nodiscard]] std::unique_ptr<Hold> try_hold(const std::shared_ptr<CutHandle>& call, uint64_t bytes,
-                                               absl::Time now);
+  [[nodiscard]] std::unique_ptr<Hold> try_hold(const std::shared_ptr<CutHandle>& call,
+                                               uint64_t bytes, absl::Time now);
 
   [[nodiscard]] uint64_t held_bytes() const;
 

@@ -63,7 +63,8 @@ absl::Status PutReceiver::take_header(const v1::PutHeader& header) {
     std::copy(digest.begin(), digest.end(), key.bytes.begin());
     expected_ = key;
   }
-  if (header.size_hint() > page::kMaxObjectSize) return invalid("size_hint is larger than any blob");
+  if (header.size_hint() > page::kMaxObjectSize)
+    return invalid("size_hint is larger than any blob");
   BLOBCACHE_ASSIGN_OR_RETURN(writer_, names_.put(header.name(), creator_, header.size_hint()));
   return absl::OkStatus();
 }
@@ -120,7 +121,8 @@ absl::Status PutReceiver::append(absl::Span<const std::byte> bytes) {
 absl::Status PutReceiver::take_finish(const v1::PutFinish& finish) {
   if (writer_ == nullptr) return invalid("the first message of a put must be a header");
   if (finish.size() != received_bytes_) {
-    return invalid(fmt::format("finish says {} bytes, but {} came in", finish.size(), received_bytes_));
+    return invalid(
+        fmt::format("finish says {} bytes, but {} came in", finish.size(), received_bytes_));
   }
   finished_ = true;
   return absl::OkStatus();
@@ -128,7 +130,8 @@ absl::Status PutReceiver::take_finish(const v1::PutFinish& finish) {
 
 absl::StatusOr<tree::CommittedBlob> PutReceiver::commit() {
   if (!finished_) {
-    return invalid(fmt::format("the put was cut short after {} bytes: no finish came", received_bytes_));
+    return invalid(
+        fmt::format("the put was cut short after {} bytes: no finish came", received_bytes_));
   }
   return writer_->commit(expected_.has_value() ? &*expected_ : nullptr);
 }

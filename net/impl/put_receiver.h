@@ -23,22 +23,25 @@ class PutFinish;
 
 namespace blobcache::net {
 
-/// The protocol of Data.Put, apart from how messages arrive: a header, data and zeros, a finish. Everything is
-/// checked as it comes. Until commit() has succeeded nothing is visible, and destruction removes what was
-/// written.
+/// The protocol of Data.Put, apart from how messages arrive: a header, data and zeros, a finish.
+/// Everything is checked as it comes. Until commit() has succeeded nothing is visible, and
+/// destruction removes what was written.
 ///
 /// One thread at a time; take(), commit() and the destructor block on the disk.
 class PutReceiver {
  public:
   static constexpr uint64_t kMaxZeros = uint64_t{1} << 30;
 
-  PutReceiver(tree::Namespace& names, const tree::Creator& creator) : names_(names), creator_(creator) {}
+  PutReceiver(tree::Namespace& names, const tree::Creator& creator)
+      : names_(names), creator_(creator) {}
 
-  /// The next message. `cancelled` is asked now and then during long work. After an error only destruction
-  /// is allowed.
-  [[nodiscard]] absl::Status take(const grpc::ByteBuffer& message, const std::function<bool()>& cancelled);
+  /// The next message. `cancelled` is asked now and then during long work. After an error only
+  /// destruction is allowed.
+  [[nodiscard]] absl::Status take(const grpc::ByteBuffer& message,
+                                  const std::function<bool()>& cancelled);
 
-  /// The sender has ended its stream: makes the blob. INVALID_ARGUMENT when the stream was cut short.
+  /// The sender has ended its stream: makes the blob. INVALID_ARGUMENT when the stream was cut
+  /// short.
   [[nodiscard]] absl::StatusOr<tree::CommittedBlob> commit();
 
  private:

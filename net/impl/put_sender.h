@@ -15,8 +15,9 @@
 
 namespace blobcache::net {
 
-/// The sending side of Data.Put: takes what a producer hands out in buffers of one message, sends stretches
-/// of zeros as counts and the rest without copying it again. One buffer is being filled and one is on its way.
+/// The sending side of Data.Put: takes what a producer hands out in buffers of one message, sends
+/// stretches of zeros as counts and the rest without copying it again. One buffer is being filled
+/// and one is on its way.
 ///
 /// One thread; for one put.
 class PutSender {
@@ -26,8 +27,8 @@ class PutSender {
 
   PutSender(RawCall& call, const PutProducer& producer) : call_(call), producer_(producer) {}
 
-  /// Sends header, content and finish. An error of the producer ends the put with it; an error of the server
-  /// is returned as it came. When OK, the server's answer can be read from the call.
+  /// Sends header, content and finish. An error of the producer ends the put with it; an error of
+  /// the server is returned as it came. When OK, the server's answer can be read from the call.
   [[nodiscard]] absl::Status send(std::string_view name, uint64_t size_hint,
                                   const std::optional<page::ObjectKey>& expected);
 

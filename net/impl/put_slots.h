@@ -9,8 +9,9 @@
 
 namespace blobcache::net {
 
-/// Bounds how many puts are under way, and with them the memory of their writers. Further puts wait in
-/// order, unread, so that flow control holds their senders back; one that has waited for kMaxWait is told so.
+/// Bounds how many puts are under way, and with them the memory of their writers. Further puts wait
+/// in order, unread, so that flow control holds their senders back; one that has waited for
+/// kMaxWait is told so.
 ///
 /// Thread-safe. Waiters are called with no lock held.
 class PutSlots {
@@ -20,7 +21,8 @@ class PutSlots {
   class Waiter {
    public:
     virtual ~Waiter() = default;
-    /// Exactly once, unless withdraw() came first: a slot is the waiter's now, or (false) it waited in vain.
+    /// Exactly once, unless withdraw() came first: a slot is the waiter's now, or (false) it waited
+    /// in vain.
     virtual void on_slot(bool granted) = 0;
   };
 
@@ -29,7 +31,8 @@ class PutSlots {
   /// True: a slot is the caller's at once. False: on_slot() will tell.
   [[nodiscard]] bool acquire(Waiter& waiter, absl::Time now);
 
-  /// True: the waiter was still waiting and will not be called. False: it has been or is being called.
+  /// True: the waiter was still waiting and will not be called. False: it has been or is being
+  /// called.
   [[nodiscard]] bool withdraw(const Waiter& waiter);
 
   /// Gives a slot back, to whoever has waited longest.

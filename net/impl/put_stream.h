@@ -14,12 +14,13 @@
 
 namespace blobcache::net {
 
-/// One Data.Put under way. It waits for a slot, then takes one message at a time: gRPC reads it, one of the
-/// door's writers checks, hashes and appends it, and only then the next one is read. So a transfer holds one
-/// message, gRPC's window and the writer's buffers, whatever the blob's size, and a slow sender holds no thread.
+/// One Data.Put under way. It waits for a slot, then takes one message at a time: gRPC reads it,
+/// one of the door's writers checks, hashes and appends it, and only then the next one is read. So
+/// a transfer holds one message, gRPC's window and the writer's buffers, whatever the blob's size,
+/// and a slow sender holds no thread.
 ///
-/// Owns itself: OnDone(), gRPC's last call, deletes it. There is never more than one call into it at a time
-/// but for OnCancel(), which only looks and leaves a flag.
+/// Owns itself: OnDone(), gRPC's last call, deletes it. There is never more than one call into it
+/// at a time but for OnCancel(), which only looks and leaves a flag.
 class PutStream final : public grpc::ServerReadReactor<grpc::ByteBuffer>, private PutSlots::Waiter {
  public:
   /// Begins a stream, on behalf of `creator`. The result belongs to gRPC.

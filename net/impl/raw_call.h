@@ -11,8 +11,8 @@
 
 namespace blobcache::net {
 
-/// One call of a client, blocking and in bytes: messages are neither parsed nor copied. It polls on the
-/// caller's thread, so that nothing hops.
+/// One call of a client, blocking and in bytes: messages are neither parsed nor copied. It polls on
+/// the caller's thread, so that nothing hops.
 ///
 /// One thread at a time. A call that is destroyed before finish() is cancelled.
 class RawCall {
@@ -30,7 +30,8 @@ class RawCall {
   [[nodiscard]] bool write_last(const grpc::ByteBuffer& message);
   /// False when no message follows; finish() says whether that was all.
   [[nodiscard]] bool read(grpc::ByteBuffer& message);
-  /// Waits for the call's end. To be called when read() or a write has returned false, or after cancel().
+  /// Waits for the call's end. To be called when read() or a write has returned false, or after
+  /// cancel().
   [[nodiscard]] absl::Status finish();
 
   void cancel() { context_.TryCancel(); }

@@ -18,19 +18,20 @@
 
 namespace blobcache::net {
 
-/// One Data.Read under way. No thread waits for it: it is driven by gRPC (a message went out), by the page
-/// store (pages came in) and by the caller's cancellation. At any time at most one piece is being read, one
-/// is being sent and kAhead are ready to be sent.
+/// One Data.Read under way. No thread waits for it: it is driven by gRPC (a message went out), by
+/// the page store (pages came in) and by the caller's cancellation. At any time at most one piece
+/// is being read, one is being sent and kAhead are ready to be sent.
 ///
 ///     pump(): while there is something to do: send what is ready; read ahead; finish
 ///
-/// One thread pumps at a time, and it alone ends the stream; so whoever pumps may touch the stream until then.
-/// Others leave their news under the mutex and go.
+/// One thread pumps at a time, and it alone ends the stream; so whoever pumps may touch the stream
+/// until then. Others leave their news under the mutex and go.
 ///
-/// What a hit needs happens on the thread that is there; an answer made of fetched pages is made on one of
-/// the door's own threads, so that the page store's are not kept.
+/// What a hit needs happens on the thread that is there; an answer made of fetched pages is made on
+/// one of the door's own threads, so that the page store's are not kept.
 ///
-/// Owns itself: OnDone(), gRPC's last call, deletes it. All else may come from several threads at once.
+/// Owns itself: OnDone(), gRPC's last call, deletes it. All else may come from several threads at
+/// once.
 class ReadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
   static constexpr size_t kAhead = 2;
@@ -56,13 +57,13 @@ class ReadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   [[nodiscard]] Step next_step();
   void read_piece();
   void read_later(uint64_t offset, uint64_t length);
-  /// Takes in what was read; nothing else reads meanwhile. Claims in the same breath, as the stream may be
-  /// gone afterwards: true when the calling thread is to pump.
+  /// Takes in what was read; nothing else reads meanwhile. Claims in the same breath, as the stream
+  /// may be gone afterwards: true when the calling thread is to pump.
   [[nodiscard]] bool accept(absl::StatusOr<page::PinnedRange> range) ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] grpc::ByteBuffer encode(page::PinnedRange range);
   void finish();
-  /// Where the piece that begins at `offset` ends: pieces end on multiples of the message size, so that all
-  /// but the first begin on a page.
+  /// Where the piece that begins at `offset` ends: pieces end on multiples of the message size, so
+  /// that all but the first begin on a page.
   [[nodiscard]] uint64_t piece_end(uint64_t offset) const;
 
   DataDoor& door_;
@@ -80,7 +81,8 @@ class ReadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool pumping_ ABSL_GUARDED_BY(mutex_) = false;
 
-  std::optional<FileFacts> facts_;  ///< belongs to the read under way; until the first message took them
+  std::optional<FileFacts>
+      facts_;                 ///< belongs to the read under way; until the first message took them
   grpc::ByteBuffer current_;  ///< belongs to the send under way
 };
 

@@ -80,15 +80,17 @@ absl::Span<const std::byte> bytes_of(const grpc::Slice& slice) {
   return {reinterpret_cast<const std::byte*>(slice.begin()), slice.size()};
 }
 
-/// What the slices of one pinned message share. The range goes before the hold, so that a ledger that is
-/// empty means that nothing is pinned.
+/// What the slices of one pinned message share. The range goes before the hold, so that a ledger
+/// that is empty means that nothing is pinned.
 struct PinnedMessage {
   std::unique_ptr<PinLedger::Hold> hold;
   page::PinnedRange range;
 };
 using SharedMessage = std::shared_ptr<PinnedMessage>;
 
-void drop_shared(void* share) { std::unique_ptr<SharedMessage>{static_cast<SharedMessage*>(share)}.reset(); }
+void drop_shared(void* share) {
+  std::unique_ptr<SharedMessage>{static_cast<SharedMessage*>(share)}.reset();
+}
 
 /// Reads wire format from the slices of a message.
 class SliceReader {
@@ -147,11 +149,16 @@ class SliceReader {
     const auto nothing = [](absl::Span<const std::byte>) {};
     uint64_t value = 0;
     switch (wire_type) {
-      case kVarint: return varint(value);
-      case kFixed64: return take(8, nothing);
-      case kLength: return varint(value) && take(value, nothing);
-      case kFixed32: return take(4, nothing);
-      default: return false;
+      case kVarint:
+        return varint(value);
+      case kFixed64:
+        return take(8, nothing);
+      case kLength:
+        return varint(value) && take(value, nothing);
+      case kFixed32:
+        return take(4, nothing);
+      default:
+        return false;
     }
   }
 
@@ -167,7 +174,8 @@ class SliceReader {
   uint64_t left_ = 0;
 };
 
-/// One field whose tag has been read. As Protobuf has it, the last of several wins and unknown ones pass.
+/// One field whose tag has been read. As Protobuf has it, the last of several wins and unknown ones
+/// pass.
 bool parse_field(SliceReader& reader, uint64_t tag_value, Payload& payload) {
   uint64_t size = 0;
   switch (tag_value) {
@@ -205,8 +213,8 @@ grpc::ByteBuffer encode_read_copied(const page::PinnedRange& range,
                                     const std::optional<FileFacts>& facts) {
   const SmallWriter head = data_head(range.size_bytes());
   constexpr size_t kMaxTail = 64;
-  // One slice, made with its final size (less what the tail leaves) and filled in one go; the checksum is
-  // taken from the copy while it is in the cache.
+  // One slice, made with its final size (less what the tail leaves) and filled in one go; the
+  // checksum is taken from the copy while it is in the cache.
   grpc_slice slice = grpc_slice_malloc(head.size() + range.size_bytes() + kMaxTail);
   uint8_t* const begin = GRPC_SLICE_START_PTR(slice);
   std::memcpy(begin, head.data(), head.size());

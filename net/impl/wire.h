@@ -16,9 +16,10 @@
 
 namespace blobcache::net {
 
-// The two messages that carry bytes (ReadResponse and PutRequest.data) are written and read here by hand, in
-// Protobuf's wire format, because the generated classes would copy every byte into a string and out again.
-// Everything else goes through the generated code, and so does whatever does not look as expected.
+// The two messages that carry bytes (ReadResponse and PutRequest.data) are written and read here by
+// hand, in Protobuf's wire format, because the generated classes would copy every byte into a
+// string and out again. Everything else goes through the generated code, and so does whatever does
+// not look as expected.
 
 /// The most bytes of content that one message carries.
 inline constexpr size_t kMaxMessageData = size_t{1} << 20;
@@ -33,8 +34,8 @@ struct FileFacts {
 [[nodiscard]] grpc::ByteBuffer encode_read_copied(const page::PinnedRange& range,
                                                   const std::optional<FileFacts>& facts);
 
-/// A ReadResponse that refers to the frames of `range` and keeps them pinned, and `hold`, until gRPC has
-/// sent it or given up.
+/// A ReadResponse that refers to the frames of `range` and keeps them pinned, and `hold`, until
+/// gRPC has sent it or given up.
 [[nodiscard]] grpc::ByteBuffer encode_read_pinned(page::PinnedRange range,
                                                   std::unique_ptr<PinLedger::Hold> hold,
                                                   const std::optional<FileFacts>& facts);
@@ -42,8 +43,8 @@ struct FileFacts {
 /// A PutRequest whose data is `data`, which it shares.
 [[nodiscard]] grpc::ByteBuffer encode_put_data(const grpc::Slice& data);
 
-/// The content of a message that carries bytes: views into `slices`, which keep them alive. Moves only, as
-/// short slices hold their bytes themselves.
+/// The content of a message that carries bytes: views into `slices`, which keep them alive. Moves
+/// only, as short slices hold their bytes themselves.
 struct Payload {
   Payload() = default;
   Payload(Payload&&) = default;
@@ -55,7 +56,7 @@ struct Payload {
   std::vector<absl::Span<const std::byte>> pieces;
   uint64_t size_bytes = 0;
   uint32_t crc32c = 0;
-  uint64_t file_size = 0;   ///< ReadResponse only
+  uint64_t file_size = 0;         ///< ReadResponse only
   std::vector<std::byte> digest;  ///< ReadResponse only
   std::vector<grpc::Slice> slices;
 
@@ -66,8 +67,8 @@ struct Payload {
 /// Nothing when `message` is not a ReadResponse.
 [[nodiscard]] std::optional<Payload> parse_read_response(const grpc::ByteBuffer& message);
 
-/// The data of a PutRequest. Nothing when it is another step, or encoded in an unusual way: then the
-/// generated class decides.
+/// The data of a PutRequest. Nothing when it is another step, or encoded in an unusual way: then
+/// the generated class decides.
 [[nodiscard]] std::optional<Payload> parse_put_data(const grpc::ByteBuffer& message);
 
 /// Reads `bytes` as a message of a generated class. False when they are not one.

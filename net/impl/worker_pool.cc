@@ -1,5 +1,7 @@
 #include "net/impl/worker_pool.h"
 
+#include <pthread.h>
+
 #include <utility>
 
 namespace blobcache::net {
@@ -23,6 +25,7 @@ void WorkerPool::run(absl::AnyInvocable<void()> task) {
 }
 
 void WorkerPool::work() {
+  static_cast<void>(pthread_setname_np(pthread_self(), name_));
   const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return ending_ || !queue_.empty();
   };

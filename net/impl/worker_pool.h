@@ -11,13 +11,16 @@
 
 namespace blobcache::net {
 
-/// A few threads for work that may block, so that gRPC's own never do. Threads start when there is work for
-/// them, up to the bound, and stay. The queue is bounded by its users: a stream has at most one task in it.
+/// A few threads for work that may block, so that gRPC's own never do. Threads start when there is
+/// work for them, up to the bound, and stay. The queue is bounded by its users: a stream has at
+/// most one task in it.
 ///
 /// Thread-safe. The destructor finishes what was queued.
 class WorkerPool {
  public:
-  explicit WorkerPool(size_t max_threads) : max_threads_(max_threads) {}
+  /// `name`, of at most 15 characters, is what the threads are called; it must live as long as the
+  /// pool.
+  WorkerPool(size_t max_threads, const char* name) : max_threads_(max_threads), name_(name) {}
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
@@ -28,6 +31,7 @@ class WorkerPool {
   void work();
 
   const size_t max_threads_;
+  const char* const name_;
   absl::Mutex mutex_;
   std::deque<absl::AnyInvocable<void()>> queue_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::thread> threads_ ABSL_GUARDED_BY(mutex_);

@@ -1,6 +1,5 @@
 // Puts and gets through a real server and a real store.
 #include <doctest/doctest.h>
-
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -67,14 +66,15 @@ TEST_CASE("a hole larger than a message's count is sent in several") {
   const auto client = fixture.client();
   const uint64_t size = (uint64_t{1} << 30) + (uint64_t{3} << 20) + 5;
   uint64_t left = size;
-  const PutResult result = value_of(
-      client->put("files/hole", size, std::nullopt,
-                  [&](absl::Span<std::byte> buffer) -> absl::StatusOr<size_t> {
-                    const auto step = static_cast<size_t>(std::min<uint64_t>(left, buffer.size()));
-                    std::fill_n(buffer.begin(), step, std::byte{0});
-                    left -= step;
-                    return step;
-                  }));
+  const PutResult result =
+      value_of(client->put("files/hole", size, std::nullopt,
+                           [&](absl::Span<std::byte> buffer) -> absl::StatusOr<size_t> {
+                             const auto step =
+                                 static_cast<size_t>(std::min<uint64_t>(left, buffer.size()));
+                             std::fill_n(buffer.begin(), step, std::byte{0});
+                             left -= step;
+                             return step;
+                           }));
   CHECK(result.size_bytes == size);
   CHECK(fixture.server->stats().bytes_in < 1000);
   CHECK(fixture.used_bytes() < (uint64_t{8} << 20));

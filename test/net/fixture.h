@@ -28,7 +28,8 @@ using Bytes = std::vector<std::byte>;
 class TempDir {
  public:
   TempDir() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "blobcache-net-XXXXXX").string();
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "blobcache-net-XXXXXX").string();
     REQUIRE(mkdtemp(pattern.data()) != nullptr);
     path_ = pattern;
   }
@@ -88,7 +89,8 @@ struct Store {
 
 /// A server over a Store, on a unix socket unless the options say otherwise.
 struct Fixture {
-  explicit Fixture(RpcServerOptions options = {}, const std::vector<grpc::Service*>& services = {}) {
+  explicit Fixture(RpcServerOptions options = {},
+                   const std::vector<grpc::Service*>& services = {}) {
     if (options.listen.empty()) options.listen.push_back(unix_address("grpc.sock"));
     server = value_of(RpcServer::start(options, *store.names, services));
   }
@@ -112,17 +114,17 @@ struct Fixture {
 };
 
 /// Puts `content` in pieces of at most `step` bytes.
-inline absl::StatusOr<PutResult> put(RpcClient& client, std::string_view name, const Bytes& content,
-                                     size_t step = size_t{1} << 20,
-                                     const std::optional<page::ObjectKey>& expected = std::nullopt) {
+inline absl::StatusOr<PutResult> put(
+    RpcClient& client, std::string_view name, const Bytes& content, size_t step = size_t{1} << 20,
+    const std::optional<page::ObjectKey>& expected = std::nullopt) {
   size_t at = 0;
-  return client.put(name, content.size(), expected,
-                    [&](absl::Span<std::byte> buffer) -> absl::StatusOr<size_t> {
-                      const size_t size = std::min({buffer.size(), content.size() - at, step});
-                      std::copy_n(content.begin() + static_cast<ptrdiff_t>(at), size, buffer.begin());
-                      at += size;
-                      return size;
-                    });
+  return client.put(
+      name, content.size(), expected, [&](absl::Span<std::byte> buffer) -> absl::StatusOr<size_t> {
+        const size_t size = std::min({buffer.size(), content.size() - at, step});
+        std::copy_n(content.begin() + static_cast<ptrdiff_t>(at), size, buffer.begin());
+        at += size;
+        return size;
+      });
 }
 
 inline absl::StatusOr<Bytes> get(RpcClient& client, std::string_view path, uint64_t offset = 0,
