@@ -3,14 +3,15 @@
 . "$(dirname "$0")/lib.sh"
 cd "$SOURCE_DIR"
 
-# What a man page says, as plain words: \- is a dash.
-man_words() { sed 's/\\-/-/g' "$@"; }
+# What the man pages say, as plain words: \- is a dash.
+daemon_page=$(sed 's/\\-/-/g' man/blobcached.8)
+ctl_page=$(sed 's/\\-/-/g' man/blobcachectl.1)
 
 # options_of HELP: the long options in a help text.
 options_of() { grep -oE '(^|[ ,])--[a-z][a-z-]*' | tr -d ' ,' | sort -u; }
 
-# has_option PAGE OPTION: mdoc writes --name as "Fl -name" or "\-\-name".
-has_option() { man_words "$1" | grep -Eq -- "(Fl -?-?${2#--}|$2)([^a-z-]|$)"; }
+# has_option PAGE_TEXT OPTION: mdoc writes --name as "Fl -name" or "\-\-name".
+has_option() { grep -Eq -- "(Fl -?-?${2#--}|$2)([^a-z-]|$)" <<<"$1"; }
 
 missing=0
 complain() {
@@ -19,17 +20,18 @@ complain() {
 }
 
 while read -r option; do
-  has_option man/blobcached.8 "$option" || complain "man/blobcached.8 does not mention $option"
+  has_option "$daemon_page" "$option" || complain "man/blobcached.8 does not mention $option"
 done < <("$BIN/blobcached" --help | options_of)
 
-commands_of() { awk '/^[A-Za-z ]*[Cc]ommands:$|^SUBCOMMANDS:$|^Subcommands:$/ {on = 1; next} /^[^ ]/ {on = 0} on && /^  [a-z]/ {print $1}'; }
+# commands_of HELP: options begin with a dash, arguments are in capitals.
+commands_of() { awk '/^Examples:/ { exit } /^  [a-z]/ { print $1 }'; }
 check_help() {
   local option command
   while read -r option; do
-    has_option man/blobcachectl.1 "$option" || complain "man/blobcachectl.1 does not mention $* $option"
+    has_option "$ctl_page" "$option" || complain "man/blobcachectl.1 does not mention $* $option"
   done < <(ctl "$@" --help | options_of)
   while read -r command; do
-    man_words man/blobcachectl.1 | grep -qw -- "$command" || complain "man/blobcachectl.1 does not mention $* $command"
+    grep -qw -- "$command" <<<"$ctl_page" || complain "man/blobcachectl.1 does not mention $* $command"
     check_help "$@" "$command"
   done < <(ctl "$@" --help | commands_of)
 }

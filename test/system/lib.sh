@@ -156,6 +156,7 @@ start_daemon() {
   write_config
   DAEMON_RUNS=$((DAEMON_RUNS + 1))
   DAEMON_LOG=$TEST_DIR/daemon.$DAEMON_RUNS.log
+  : >"$DAEMON_LOG"
   local prefix=("${DAEMON_PREFIX[@]:-env}")
   "${prefix[@]}" "$BIN/blobcached" --config "$CONFIG" "$@" >"$DAEMON_LOG" 2>&1 </dev/null &
   DAEMON_PID=$!
@@ -190,15 +191,20 @@ stop_daemon() {
 # kill_daemon: SIGKILL; as if the power of the process were cut.
 kill_daemon() {
   [[ -n $DAEMON_PID ]] || fail "kill_daemon: no daemon runs"
-  local pid=$DAEMON_PID
-  end_process "$pid" KILL 30 || fail "blobcached did not end within 30 seconds of SIGKILL"
+  local pid=$DAEMON_PID gone=1
+  # The shell would say "Killed" on stderr.
+  {
+    end_process "$pid" KILL 30 || gone=
+    [[ ! $gone ]] || wait "$pid" || true
+  } 2>/dev/null
+  [[ $gone ]] || fail "blobcached did not end within 30 seconds of SIGKILL"
   DAEMON_PID=
-  wait "$pid" 2>/dev/null || true
 }
 
 # in_background CMD...: starts CMD; cleanup ends it. Its pid is in BACKGROUND_PID.
 in_background() {
-  "$@" &
+  # The shell gives a background command no input, unless it is told to.
+  "$@" <&0 &
   BACKGROUND_PID=$!
   BACKGROUND_PIDS+=("$BACKGROUND_PID")
 }

@@ -41,7 +41,9 @@ ctl get files/image --offset $((bad + 4096)) | cmp - <(tail -c +$((bad + 4097)) 
 dd if="$MNT/files/image" of="$TEST_DIR/part" bs=4096 count=1234 status=none
 cmp "$TEST_DIR/part" <(head -c "$bad" "$TEST_DIR/image") || fail "FUSE of what is before"
 qemu-io -r -f raw -c "read $((bad + 4096)) $((size - bad - 4096))" "$(nbd_uri files/image)" >/dev/null
-expect_fail any 'Input/output error' qemu-io -r -f raw -c "read $bad 4096" "$(nbd_uri files/image)"
+# qemu-io tells of it on standard output.
+qemu_read() { qemu-io -r -f raw -c "read $1 $2" "$(nbd_uri files/image)" >&2; }
+expect_fail any 'Input/output error' qemu_read "$bad" 4096
 
 # Putting the same content again heals nothing silently wrong: it either repairs the page or still refuses it.
 ctl put "$TEST_DIR/image" --name again >/dev/null || true

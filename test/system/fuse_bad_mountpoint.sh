@@ -1,0 +1,37 @@
+#!/bin/bash
+# A mountpoint that cannot be used gives one clear line and exit status 1, and nothing is mounted.
+. "$(dirname "$0")/lib.sh"
+need_fuse
+need_root
+
+mkdir "$TEST_DIR/full" "$TEST_DIR/empty" "$TEST_DIR/taken"
+touch "$TEST_DIR/full/file" "$TEST_DIR/plain"
+mount -t tmpfs none "$TEST_DIR/taken"
+
+mounts() { awk '{print $2, $3}' /proc/self/mounts | sort; }
+before=$(mounts)
+# refused WHERE REGEX: as a daemon's configuration, and as a command to one that runs.
+refused() {
+  expect_fail 1 "$2" daemon_once --set "fuse.mountpoint=$1"
+  expect_equal 1 "$(grep -Ec -- "$2" "$TEST_DIR/expect.err")" "lines that say why $1 cannot be mounted at"
+}
+refused "$TEST_DIR/missing" "missing.*does not exist"
+refused "$TEST_DIR/plain" "plain.*not a directory"
+refused "$TEST_DIR/full" "full.*not empty"
+refused "$TEST_DIR/taken" "taken.*mounted there already"
+expect_equal "$before" "$(mounts)" "mounts after refused starts"
+
+start_daemon
+for where in missing plain full taken; do
+  expect_fail 1 "$where" ctl mount "$TEST_DIR/$where"
+  expect_equal 1 "$(wc -l <"$TEST_DIR/expect.err")" "lines about $where"
+done
+expect_equal "$before" "$(mounts)" "mounts after refused commands"
+
+# And the daemon is none the worse for it.
+mount_at "$TEST_DIR/empty"
+expect_fail 1 "mounted" ctl mount "$TEST_DIR/empty"
+[[ -d $TEST_DIR/empty/files ]] || fail "the mount does not work"
+expect_fail 1 "no mount" ctl umount "$TEST_DIR/full"
+unmount_at "$TEST_DIR/empty"
+stop_daemon
