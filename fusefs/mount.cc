@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <atomic>
@@ -247,8 +246,7 @@ void MountImpl::detach() {
   if (ours()) fuse_session_unmount(session_.get());
   session_.reset();
   // After an abort of the connection (through sysfs) libfuse takes it that the mount is gone.
-  struct stat attributes = {};
-  if (ours() && ::stat(mountpoint_.c_str(), &attributes) != 0 && errno == ENOTCONN) {
+  if (ours() && is_dead_mount(mountpoint_)) {
     const absl::Status status = detach_mount(mountpoint_);
     if (!status.ok()) {
       spdlog::warn("fuse: cannot unmount {}: {}", mountpoint_.string(), base::message(status));

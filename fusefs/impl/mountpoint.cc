@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,7 +46,7 @@ std::string unescape(std::string_view text) {
   return out;
 }
 
-/// The path without symbolic links, and whether what is there is a file system whose server died.
+/// The path without symbolic links, and whether what is there is dead.
 struct Located {
   fs::path path;
   bool dead = false;
@@ -56,11 +57,7 @@ absl::StatusOr<Located> locate(const fs::path& mountpoint) {
   if (!path.has_filename()) path = path.parent_path();  // a trailing slash
   std::error_code error;
   const fs::path canonical = fs::canonical(path, error);
-  if (!error) {
-    struct stat attributes = {};
-    const bool dead = ::stat(canonical.c_str(), &attributes) != 0 && errno == ENOTCONN;
-    return Located{canonical, dead};
-  }
+  if (!error) return Located{canonical, is_dead_mount(canonical)};
   if (error.value() == ENOTCONN) {
     // Nothing can be asked of a dead mount, so the links before it are followed without it.
     const fs::path parent = fs::canonical(path.parent_path(), error);
@@ -71,8 +68,7 @@ absl::StatusOr<Located> locate(const fs::path& mountpoint) {
         absl::StatusCode::kNotFound, mountpoint,
         fmt::format("it does not exist; make it with: mkdir -p {}", mountpoint.string()));
   }
-  return base::annotate(base::errno_error(error.value(), "cannot be reached"),
-                        fmt::format("mountpoint {}", mountpoint.string()));
+  return base::errno_error(error.value(), fmt::format("mountpoint {}", mountpoint.string()));
 }
 
 absl::Status recover_dead(const fs::path& path) {
@@ -170,6 +166,17 @@ absl::StatusOr<std::optional<MountEntry>> mounted_at(const fs::path& mountpoint)
     if (entry.mountpoint == mountpoint) found = std::move(entry);  // a later line lies on top
   }
   return found;
+}
+
+bool is_dead_mount(const fs::path& path) {
+  struct stat attributes = {};
+  if (::stat(path.c_str(), &attributes) != 0) return errno == ENOTCONN;
+  // That may have come from what the kernel remembers. A mount of our kind is asked for what its
+  // server alone knows; no other is, since it may hang.
+  const auto entry = mounted_at(path);
+  if (!entry.ok() || !entry->has_value() || (*entry)->type != kMountType) return false;
+  struct statvfs system = {};
+  return ::statvfs(path.c_str(), &system) != 0 && errno == ENOTCONN;
 }
 
 absl::StatusOr<fs::path> prepare_mountpoint(const fs::path& mountpoint) {

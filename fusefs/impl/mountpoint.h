@@ -30,6 +30,10 @@ inline constexpr std::string_view kMountType = "fuse.blobcache";
 [[nodiscard]] absl::StatusOr<std::optional<MountEntry>> mounted_at(
     const std::filesystem::path& mountpoint);
 
+/// Whether a file system is mounted at this path that has lost its server ("Transport endpoint is
+/// not connected").
+[[nodiscard]] bool is_dead_mount(const std::filesystem::path& path);
+
 /// Makes sure that a tree can be mounted at `mountpoint`, and returns it without symbolic links. A
 /// mount of ours whose daemon died is taken away, with a line in the log; any other that is dead is
 /// an error. INVALID_ARGUMENT for a relative path, NOT_FOUND when it is missing,

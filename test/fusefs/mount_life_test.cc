@@ -170,6 +170,25 @@ TEST_CASE("fusefs mount: a mount that was detached while files are open serves t
   }
 }
 
+TEST_CASE(
+    "fusefs mount: a connection that somebody aborts is noticed, and the dead mount taken away") {
+  if (!can_mount()) return;
+  MountedTree mounted;
+  mounted.tree().add_file("files/a", 100'000, 2);
+  const base::UniqueFd fd = open_file(mounted.at("files/a"));
+  const auto entry = mounted_at(mounted.mount().mountpoint());
+  REQUIRE(entry->has_value());
+  const TempDir control;
+  REQUIRE(::mount("none", control.path().c_str(), "fusectl", 0, nullptr) == 0);
+  std::ofstream(control.path() / (*entry)->device.substr(2) / "abort") << "1";
+  CHECK(::umount2(control.path().c_str(), MNT_DETACH) == 0);
+  mounted.wait_for_end();
+  CHECK(mounted.mount().stats().open == 0);
+  CHECK(is_dead_mount(mounted.mount().mountpoint()));
+  mounted.mount().unmount();
+  CHECK_FALSE(mounted_at(mounted.mount().mountpoint())->has_value());
+}
+
 TEST_CASE("fusefs mount: what a killed daemon left is taken away") {
   if (!can_mount()) return;
   const TempDir dir;
