@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <exception>
+#include <limits>
 #include <map>
 #include <utility>
 #include <variant>
@@ -26,6 +27,8 @@ namespace {
 /// No configuration is longer; a wrong path (a disk image, a log) is noticed before it is read
 /// whole.
 constexpr size_t kMaxFileBytes = size_t{1} << 20;
+/// What stands in no line of the file comes after all that does.
+constexpr uint32_t kNoLine = std::numeric_limits<uint32_t>::max();
 constexpr std::string_view kOverride = "--set";
 
 /// Text from outside as it may stand in a message of one line.
@@ -99,24 +102,20 @@ class Reader {
   [[nodiscard]] ConfigResult finish();
 
  private:
-  struct Problem {
-    uint32_t line = 0;
-    std::string text;
-  };
-
   void read_section(std::string_view name, const toml::node& node, uint32_t line);
   void read_key(std::string_view section, std::string_view name, const toml::node& node,
                 uint32_t line);
   void set(const ConfigKey& key, const ConfigValue& value, const std::string& where, uint32_t line);
-  void report(std::string text) { problems_.push_back({0, std::move(text)}); }
+  void report(std::string text) { problems_.emplace(kNoLine, std::move(text)); }
   void report_at(uint32_t line, std::string_view what) {
-    problems_.push_back({line, fmt::format("{}:{}: {}", file_name_, line, what)});
+    problems_.emplace(line, fmt::format("{}:{}: {}", file_name_, line, what));
   }
 
   Config config_;
   std::string file_name_;
   std::map<std::string, std::string, std::less<>> where_;  ///< by a key's full name
-  std::vector<Problem> problems_;
+  /// By line, for toml++ has tables in alphabetical order and people read from the top.
+  std::multimap<uint32_t, std::string> problems_;
 };
 
 void Reader::read_toml(std::string_view text, std::string_view file_name) {
@@ -129,9 +128,6 @@ void Reader::read_toml(std::string_view text, std::string_view file_name) {
   for (auto&& [name, node] : std::get<toml::table>(parsed)) {
     read_section(name.str(), node, name.source().begin.line);
   }
-  // The table is in alphabetical order; people read from the top.
-  std::stable_sort(problems_.begin(), problems_.end(),
-                   [](const Problem& a, const Problem& b) { return a.line < b.line; });
 }
 
 void Reader::read_section(std::string_view name, const toml::node& node, uint32_t line) {
@@ -173,8 +169,8 @@ void Reader::set(const ConfigKey& key, const ConfigValue& value, const std::stri
                  uint32_t line) {
   where_[key.full_name()] = where;
   if (const absl::Status parsed = key.parse(key, value, config_); !parsed.ok()) {
-    problems_.push_back({line, fmt::format("{}: {}: {}", where, key.full_name(),
-                                           printable(base::message(parsed)))});
+    problems_.emplace(
+        line, fmt::format("{}: {}: {}", where, key.full_name(), printable(base::message(parsed))));
   }
 }
 
@@ -211,12 +207,12 @@ void Reader::read_override(std::string_view text) {
     }
     value = value_of(*table->get("value"));
   }
-  set(*key, value, std::string(kOverride), 0);
+  set(*key, value, std::string(kOverride), kNoLine);
 }
 
 ConfigResult Reader::finish() {
   ConfigResult result;
-  for (Problem& problem : problems_) result.problems.push_back(std::move(problem.text));
+  for (auto& [line, text] : problems_) result.problems.push_back(std::move(text));
   // Keys are judged together only when each is right by itself: no problem is then a shadow of
   // another.
   if (result.problems.empty()) {

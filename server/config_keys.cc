@@ -259,7 +259,9 @@ std::string_view nearest_word(std::string_view word, absl::Span<const std::strin
   constexpr size_t kLongestWord = 64;  // nobody misspells into a longer one; bounds the work
   if (word.size() > kLongestWord) return "";
   std::string_view nearest;
-  size_t least = std::max<size_t>(1, word.size() / 3) + 1;
+  // Two edits are what it takes to swap two letters; in a short word they make another word.
+  const size_t tolerated = word.size() < 4 ? 1 : std::max<size_t>(2, word.size() / 3);
+  size_t least = tolerated + 1;
   for (const std::string_view candidate : known) {
     const size_t distance = edit_distance(word, candidate);
     if (distance < least) {

@@ -92,6 +92,7 @@ TEST_CASE("each kind of mistake is one line that says where and why") {
         "t.toml:4: store.memry: unknown key (did you mean \"memory\"?)");
   CHECK(problem("[store]\nentirely_else = 1") == "t.toml:2: store.entirely_else: unknown key");
   CHECK(problem("[stor]\n") == "t.toml:1: [stor]: unknown section (did you mean \"store\"?)");
+  CHECK(problem("[stroe]\n") == "t.toml:1: [stroe]: unknown section (did you mean \"store\"?)");
   CHECK(problem("memory = \"1GiB\"") == "t.toml:1: memory: a key outside of a section");
   CHECK(problem("store = 3") == "t.toml:1: store: must be a section, written [store]");
   CHECK(problem("[store]\nmemory = \"12Q\"") ==

@@ -59,7 +59,7 @@ expect_equal 2 "$(wc -l <"$TEST_DIR/expect.err")" "problems that --check prints"
 refused "store\.path: $TEST_DIR/no/store: the directory $TEST_DIR/no is missing" --set "store.path=$TEST_DIR/no/store"
 touch "$TEST_DIR/plain"
 refused "store\.path: $TEST_DIR/plain: is no directory" --set "store.path=$TEST_DIR/plain"
-refused 'store\.memory: 1MiB is too little' --set store.memory=1MiB
+refused '--set: store\.memory: 1MiB is too little' --set store.memory=1MiB
 
 # The sockets.
 refused "grpc\.listen: unix:$TEST_DIR/no/no/s: .*the directory $TEST_DIR/no is missing" \
