@@ -1,0 +1,29 @@
+#pragma once
+
+#include <functional>
+
+#include "server/ctl/outcome.h"
+#include "server/ctl/session.h"
+
+namespace CLI {
+class App;
+}  // namespace CLI
+
+namespace blobcache::ctl {
+
+/// What a command does, once its arguments are understood.
+using Action = std::function<Outcome(Session&)>;
+
+// Each function adds one group's commands to the command line. When parsing comes to one of them,
+// it sets `selected`, which must outlive `app`.
+//
+// Names tell completion what an argument is: FILE (a local file), PATH (of the tree), MOUNTPOINT (a
+// local directory), SHELL; an option says the same with its type name.
+
+void add_data_commands(CLI::App& app, Action& selected);    ///< put, get
+void add_tree_commands(CLI::App& app, Action& selected);    ///< ls, stat, name, rm
+void add_admin_commands(CLI::App& app, Action& selected);   ///< status, exports, mount, umount
+void add_config_commands(CLI::App& app, Action& selected);  ///< config check, config show
+void add_completion_command(CLI::App& app, Action& selected);
+
+}  // namespace blobcache::ctl

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <fmt/format.h>
+#include <grpcpp/client_context.h>
+#include <grpcpp/support/status.h>
+
+#include <chrono>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/status.h"
+#include "net/rpc_client.h"
+
+namespace blobcache::ctl {
+
+/// A call that answers at once or, when it waits for a disk or a mount, soon.
+inline constexpr std::chrono::seconds kCallDeadline{60};
+
+/// One unary call over the client's channel, with its token. The status codes are the daemon's.
+template <typename Response, typename Request, typename Stub>
+[[nodiscard]] absl::StatusOr<Response> call(const net::RpcClient& client, Stub& stub,
+                                            grpc::Status (Stub::*method)(grpc::ClientContext*,
+                                                                         const Request&, Response*),
+                                            const Request& request) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kCallDeadline);
+  if (!client.token().empty()) {
+    context.AddMetadata("authorization", fmt::format("Bearer {}", client.token()));
+  }
+  Response response;
+  const grpc::Status status = (stub.*method)(&context, request, &response);
+  if (status.ok()) return response;
+  // The two libraries number the codes alike.
+  const auto code = static_cast<absl::StatusCode>(status.error_code());
+  return base::error(code, status.error_message());
+}
+
+}  // namespace blobcache::ctl
