@@ -75,7 +75,7 @@ void add_config_commands(CLI::App& app, Action& selected) {
   const auto file = std::make_shared<std::string>();
   CLI::App* const check_command =
       config->add_subcommand("check", "Check a configuration file, without a daemon");
-  check_command->add_option("FILE", *file, "As given to blobcached --config")
+  check_command->add_option("FILE", *file, "A configuration file for blobcached")
       ->required()
       ->type_name("");
   check_command->callback(
