@@ -16,11 +16,11 @@ void check_listener(std::string_view section, const base::ListenAddress& address
 }
 
 void check_listeners(const Config& config, const ReportProblem& report) {
-  const bool grpc_guarded = !config.grpc.tls_client_ca.empty() || !config.grpc.token_file.empty() ||
-                            !config.grpc.tls_certificate.empty();
+  // A certificate of the server's own tells clients who we are, and nothing of who they are.
+  const bool grpc_guarded = !config.grpc.tls_client_ca.empty() || !config.grpc.token_file.empty();
   for (const base::ListenAddress& address : config.grpc.listen) {
     check_listener("grpc", address, grpc_guarded, config.grpc.insecure,
-                   "configure grpc.tls_certificate or grpc.token_file, listen on 127.0.0.1, or set",
+                   "configure grpc.tls_client_ca or grpc.token_file, listen on 127.0.0.1, or set",
                    report);
   }
   for (const base::ListenAddress& address : config.nbd.listen) {
@@ -88,6 +88,9 @@ void check_config(const Config& config, const ReportProblem& report) {
   check_grpc(config.grpc, report);
   check_listeners(config, report);
   check_shared_sockets(config, report);
+  if (config.fuse.max_request % 4096 != 0) {
+    report("fuse.max_request", "must be whole pages of 4KiB");
+  }
   if (config.prefetch.max_window > config.prefetch.budget) {
     report("prefetch.max_window", "must not be larger than prefetch.budget");
   }

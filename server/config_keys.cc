@@ -173,7 +173,7 @@ constexpr std::array kGrpcKeys = {
                                           "File with the bearer token that TCP clients must send"),
     row<&Config::grpc, &Grpc::insecure>(
         "grpc", "insecure",
-        "Allows a TCP listener that other machines reach without TLS or a token"),
+        "Allows a TCP listener that other machines reach without tls_client_ca or token_file"),
     row<&Config::grpc, &Grpc::admin_group>(
         "grpc", "admin_group",
         "The group whose members may administer the daemon through its unix socket"),

@@ -25,14 +25,18 @@ void append(std::vector<Listener>& listeners, const char* door,
   }
 }
 
-/// Runs `start` only when there is somewhere to listen; its errors get the key's name.
+/// Runs `start` only when there is somewhere to listen. Its errors get the key's name when they are
+/// about the place, and the door's otherwise.
 template <typename Start>
-absl::Status listen_if_any(const std::vector<base::ListenAddress>& listen, std::string_view key,
+absl::Status listen_if_any(const std::vector<base::ListenAddress>& listen, std::string_view door,
                            Start start) {
   if (listen.empty()) return absl::OkStatus();
-  absl::Status status = prepare_socket_directories(listen);
-  if (status.ok()) status = start();
-  return base::annotate(status, key);
+  const std::string key = fmt::format("{}.listen", door);
+  if (absl::Status made = prepare_socket_directories(listen); !made.ok()) {
+    return base::annotate(made, key);
+  }
+  const absl::Status started = start();
+  return base::annotate(started, absl::IsAlreadyExists(started) ? key : door);
 }
 
 }  // namespace
@@ -100,7 +104,7 @@ absl::Status Daemon::start_nbd() {
     const absl::MutexLock lock(&mutex_);
     config = config_.nbd;
   }
-  return listen_if_any(config.listen, "nbd.listen", [&]() -> absl::Status {
+  return listen_if_any(config.listen, "nbd", [&]() -> absl::Status {
     BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<blockdev::NbdServer> server,
                                blockdev::NbdServer::start(nbd_options(config), *names_));
     const absl::MutexLock lock(&mutex_);
@@ -117,10 +121,11 @@ absl::Status Daemon::start_grpc() {
     config = config_.grpc;
     nbd = nbd_.get();
   }
-  BLOBCACHE_ASSIGN_OR_RETURN(const net::RpcServerOptions options, rpc_options(config));
+  BLOBCACHE_ASSIGN_OR_RETURN(const net::RpcServerOptions options,
+                             rpc_options(config, store_->stats().memory_budget_bytes));
   admin_ = std::make_unique<AdminService>(
       AdminParts{*names_, *mounts_, nbd, *this, [this] { return config_toml(); }});
-  return listen_if_any(config.listen, "grpc.listen", [&]() -> absl::Status {
+  return listen_if_any(config.listen, "grpc", [&]() -> absl::Status {
     BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<net::RpcServer> server,
                                net::RpcServer::start(options, *names_, {&admin_->service()}));
     const absl::MutexLock lock(&mutex_);

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <memory>
@@ -120,8 +121,12 @@ blockdev::NbdServerOptions nbd_options(const Config::Nbd& nbd) {
   return options;
 }
 
-absl::StatusOr<net::RpcServerOptions> rpc_options(const Config::Grpc& grpc) {
+absl::StatusOr<net::RpcServerOptions> rpc_options(const Config::Grpc& grpc, uint64_t memory_bytes) {
+  // Of the memory tier: much enough for many streams, and little enough for everybody else.
+  constexpr uint64_t kPinnedShare = 16;
+  constexpr uint64_t kMostPinned = uint64_t{64} << 20;
   net::RpcServerOptions options;
+  options.pinned_bytes = std::min(memory_bytes / kPinnedShare, kMostPinned);
   options.listen = grpc.listen;
   options.stream_window_bytes = grpc.stream_window;
   options.connection_window_bytes = grpc.connection_window;

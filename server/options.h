@@ -30,7 +30,9 @@ namespace blobcache::server {
 /// The mountpoint is `fuse.mountpoint` made absolute, or empty.
 [[nodiscard]] fusefs::MountOptions mount_options(const Config::Fuse& fuse);
 [[nodiscard]] blockdev::NbdServerOptions nbd_options(const Config::Nbd& nbd);
-[[nodiscard]] absl::StatusOr<net::RpcServerOptions> rpc_options(const Config::Grpc& grpc);
+/// `memory_bytes` is the budget of the memory tier.
+[[nodiscard]] absl::StatusOr<net::RpcServerOptions> rpc_options(const Config::Grpc& grpc,
+                                                                uint64_t memory_bytes);
 
 /// A path as seen from the working directory, without ".." and a trailing slash.
 [[nodiscard]] absl::StatusOr<std::filesystem::path> absolute_path(

@@ -205,8 +205,10 @@ TEST_CASE("a listener that strangers reach unguarded is refused on every door") 
   CHECK(problem("[grpc]\nlisten = [\"tcp:[::]:7440\"]\ninsecure = true").empty());
   CHECK(problem("[metrics]\nlisten = \"0.0.0.0:9440\"\ninsecure = true").empty());
   CHECK(problem("[grpc]\nlisten = [\"tcp:[::]:7440\"]\ntoken_file = \"/t\"").empty());
-  CHECK(problem("[grpc]\nlisten = [\"tcp:[::]:7440\"]\ntls_certificate = \"/c\"\ntls_key = \"/k\"")
-            .empty());
+  const std::string tls =
+      "[grpc]\nlisten = [\"tcp:[::]:7440\"]\ntls_certificate = \"/c\"\ntls_key = \"/k\"\n";
+  CHECK(problem(tls).find("configure grpc.tls_client_ca or grpc.token_file") != std::string::npos);
+  CHECK(problem(tls + "tls_client_ca = \"/a\"").empty());
   CHECK(problem("[nbd]\nlisten = [\"tcp:127.0.0.1:1\", \"tcp:[::1]:1\", \"tcp:localhost:2\"]")
             .empty());
   // One door's guard is not another's.
@@ -220,6 +222,8 @@ TEST_CASE("keys that need one another") {
         std::string::npos);
   CHECK(problem("[grpc]\nstream_window = \"64MiB\"").find("must not be larger") !=
         std::string::npos);
+  CHECK(problem("[fuse]\nmax_request = \"5000\"") ==
+        "t.toml:2: fuse.max_request: must be whole pages of 4KiB");
   CHECK(problem("[prefetch]\nbudget = \"32MiB\"").find("must not be larger") != std::string::npos);
   CHECK(problem("[nbd]\nlisten = [\"unix:/s\"]\n[grpc]\nlisten = [\"unix:/s\"]")
             .find("in grpc.listen too") != std::string::npos);

@@ -66,7 +66,9 @@ refused "grpc\.listen: unix:$TEST_DIR/no/no/s: .*the directory $TEST_DIR/no is m
   --set "grpc.listen=unix:$TEST_DIR/no/no/s"
 refused 'grpc\.listen: .*in use' --set "grpc.listen=unix:$TEST_DIR/plain"
 refused 'grpc\.admin_group: there is no group "no_such_group"' --set grpc.admin_group=no_such_group
-refused 'grpc\.listen: .*nothere' --set grpc.listen=tcp:127.0.0.1:0 --set "grpc.token_file=$TEST_DIR/nothere"
+refused 'grpc: .*nothere' --set grpc.listen=tcp:127.0.0.1:0 --set "grpc.token_file=$TEST_DIR/nothere"
+
+refused 'nbd: export pattern "/a"' --set nbd.exports=/a
 
 # A port in use, on each listener in turn.
 start_daemon --set 'nbd.listen=["tcp:127.0.0.1:0"]'
