@@ -197,13 +197,14 @@ absl::Status expire_unnamed(CatalogWriter& catalog, absl::Time before, Effects& 
 absl::Status reclaim_cached(CatalogWriter& catalog, uint64_t bytes, size_t limit,
                             absl::FunctionRef<bool(const BlobRow&)> in_use, Effects& effects) {
   BLOBCACHE_ASSIGN_OR_RETURN(std::vector<BlobRow> candidates, catalog.oldest_cached(limit));
-  std::stable_partition(candidates.begin(), candidates.end(),
-                        [&](const BlobRow& blob) { return !in_use(blob); });
   uint64_t given_up = 0;
-  for (BlobRow& blob : candidates) {
-    if (given_up >= bytes) break;
-    given_up += blob.disk_bytes;
-    BLOBCACHE_RETURN_IF_ERROR(delete_blob(catalog, std::move(blob), effects));
+  for (const bool last_resort : {false, true}) {
+    for (BlobRow& blob : candidates) {
+      if (given_up >= bytes) return absl::OkStatus();
+      if (blob.id == 0 || (in_use(blob) && !last_resort)) continue;
+      given_up += blob.disk_bytes;
+      BLOBCACHE_RETURN_IF_ERROR(delete_blob(catalog, std::exchange(blob, BlobRow()), effects));
+    }
   }
   return absl::OkStatus();
 }

@@ -125,9 +125,10 @@ TEST_CASE(
   options.path = path;
   auto names = Namespace::open(options, **store);
   if (!names.ok()) ::_exit(2);
+  const auto seed = static_cast<uint32_t>(::getpid());
   for (uint32_t i = 0;; ++i) {
     // Sizes on both sides of the inline map; every other name replaces an older one.
-    const std::string content = content_of(i % 3 == 0 ? (1 << 20) + 5 : 3000, ::getpid() + i);
+    const std::string content = content_of(i % 3 == 0 ? (1 << 20) + 5 : 3000, seed + i);
     const std::string name = "files/d" + std::to_string(i % 7) + "/" + std::to_string(i / 2);
     auto writer = (*names)->put(name, {}, 0);
     if (!writer.ok() || !(*writer)->append(bytes_of(content)).ok()) ::_exit(3);
