@@ -37,6 +37,9 @@ class CompletionQueue : public std::enable_shared_from_this<CompletionQueue> {
   /// The callback for one read, which will come out of take() as `id`.
   [[nodiscard]] page::Object::ReadDone expect(uint32_t id);
 
+  /// Whether something has come; a hint that costs no lock.
+  [[nodiscard]] bool any() const { return any_.load(std::memory_order_acquire); }
+
   /// Replaces `into` with what has come. Costs no lock when nothing has.
   void take(std::vector<Completion>& into);
 

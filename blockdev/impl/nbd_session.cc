@@ -1,7 +1,9 @@
 #include "blockdev/impl/nbd_session.h"
 
+#include <linux/sockios.h>
 #include <poll.h>
 #include <spdlog/spdlog.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -19,6 +21,10 @@ namespace {
 constexpr size_t kBufferBytes = size_t{64} << 10;
 /// The kernel's limit on the pieces of one sendmsg (UIO_MAXIOV).
 constexpr size_t kMaxPieces = 1024;
+/// How long requests may gather while the client reads replies.
+constexpr std::chrono::microseconds kGather{20};
+/// Unread bytes (as the kernel counts its buffers) that keep a client busy for the time of a batch.
+constexpr int kPlenty = 32 << 10;
 /// How long stop() lets a client take its last replies.
 constexpr std::chrono::milliseconds kStopGrace{500};
 
@@ -32,17 +38,19 @@ int ms_until(std::chrono::steady_clock::time_point when,
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<NbdSession>> NbdSession::create(
-    base::UniqueFd socket, std::string peer, const NbdSessionOptions& options,
-    ExportDirectory& exports, NbdCounters& counters, LogLimiter& log) {
+absl::StatusOr<std::unique_ptr<NbdSession>> NbdSession::create(base::UniqueFd socket,
+                                                               std::string peer,
+                                                               const NbdSessionOptions& options,
+                                                               ExportDirectory& exports,
+                                                               NbdShared& shared) {
   BLOBCACHE_ASSIGN_OR_RETURN(std::shared_ptr<CompletionQueue> completions,
                              CompletionQueue::create());
-  return std::unique_ptr<NbdSession>(new NbdSession(
-      std::move(socket), std::move(peer), options, exports, counters, log, std::move(completions)));
+  return std::unique_ptr<NbdSession>(new NbdSession(std::move(socket), std::move(peer), options,
+                                                    exports, shared, std::move(completions)));
 }
 
 NbdSession::NbdSession(base::UniqueFd socket, std::string peer, const NbdSessionOptions& options,
-                       ExportDirectory& exports, NbdCounters& counters, LogLimiter& log,
+                       ExportDirectory& exports, NbdShared& shared,
                        std::shared_ptr<CompletionQueue> completions)
     : socket_(std::move(socket)),
       peer_(std::move(peer)),
@@ -50,8 +58,9 @@ NbdSession::NbdSession(base::UniqueFd socket, std::string peer, const NbdSession
       stall_copy_(absl::ToChronoNanoseconds(options.stall_copy)),
       stall_cut_(absl::ToChronoNanoseconds(options.stall_cut)),
       exports_(exports),
-      counters_(counters),
-      log_(log),
+      counters_(shared.counters),
+      log_(shared.log),
+      busy_wait_(shared.spin_slots),
       completions_(std::move(completions)),
       buffer_(kBufferBytes) {}
 
@@ -140,7 +149,11 @@ void NbdSession::transmit(Transmission& transmission) {
     Io io = replies.empty() || blocked_ ? Io::kNothing : flush(replies);
     if (io == Io::kDead || transmission.finished()) return;
     if (io == Io::kProgress) continue;  // what was sent may have made room for more
-    io = transmission.wants_input() ? receive() : Io::kNothing;
+    if (transmission.wants_input()) {
+      if (sent_) let_requests_gather();
+      io = receive();
+    }
+    if (io == Io::kNothing) io = watch(transmission);
     if (io == Io::kDead) return;
     if (input_ended_) transmission.end_of_input();
     if (io == Io::kNothing && !wait(transmission)) return;
@@ -151,6 +164,33 @@ void NbdSession::begin_stop(Transmission& transmission) {
   stop_begun_ = true;
   stop_deadline_ = Clock::now() + kStopGrace;
   transmission.shut_down();
+}
+
+/// Waits, not for long, while the client has most of the last replies still to read. It is busy
+/// with them, and what it asks for meanwhile is answered together.
+void NbdSession::let_requests_gather() {
+  sent_ = false;
+  if (!busy_wait_.hot()) return;
+  int unread = 0;
+  if (::ioctl(socket_.get(), SIOCOUTQ, &unread) != 0) return;
+  const int enough = std::max(unread / 2, kPlenty);
+  const Clock::time_point until = Clock::now() + kGather;
+  while (unread > enough && Clock::now() < until && !completions_->any()) {
+    BusyWait::relax();
+    if (::ioctl(socket_.get(), SIOCOUTQ, &unread) != 0) return;
+  }
+}
+
+/// Looks for something to do for a moment before sleeping.
+NbdSession::Io NbdSession::watch(Transmission& transmission) {
+  if (blocked_ || !transmission.wants_input()) return Io::kNothing;
+  Io io = Io::kNothing;
+  const bool came = busy_wait_.spin([this, &io] {
+    if (completions_->any() || stopping_.load(std::memory_order_relaxed)) return true;
+    io = receive();
+    return io != Io::kNothing;
+  });
+  return came && io == Io::kNothing ? Io::kProgress : io;
 }
 
 NbdSession::Io NbdSession::receive() {
@@ -190,6 +230,7 @@ NbdSession::Io NbdSession::flush(ReplyQueue& replies) {
   if (n < 0 && !would_block(errno)) return Io::kDead;
   const size_t sent = n < 0 ? 0 : static_cast<size_t>(n);
   replies.sent(sent);
+  sent_ = true;
   counters_.bytes_out.fetch_add(sent, std::memory_order_relaxed);
   if (sent < total) {
     blocked_ = true;
@@ -215,7 +256,9 @@ bool NbdSession::wait(Transmission& transmission) {
   if (blocked_) events |= POLLOUT;
   if (!completions_->arm()) return true;
   std::array<pollfd, 2> fds{{{socket_.get(), events, 0}, {completions_->wake_fd(), POLLIN, 0}}};
+  busy_wait_.before_sleep();
   const int ready = ::poll(fds.data(), fds.size(), timeout);
+  busy_wait_.after_sleep();
   completions_->disarm(ready > 0 && fds[1].revents != 0);
   if (ready < 0 && errno != EINTR) return false;
   if (ready <= 0) return true;

@@ -126,8 +126,7 @@ TestSession::TestSession(page::ObjectRef object, const NbdSessionOptions& option
   int fds[2];
   REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
   client_ = std::make_unique<RawClient>(base::UniqueFd(fds[0]));
-  auto session =
-      NbdSession::create(base::UniqueFd(fds[1]), "test", options, *this, counters_, log_);
+  auto session = NbdSession::create(base::UniqueFd(fds[1]), "test", options, *this, shared_);
   REQUIRE(session.ok());
   session_ = *std::move(session);
   thread_ = std::thread([this] { session_->run(); });

@@ -99,15 +99,14 @@ class TestSession : private ExportDirectory {
   void stop() { session_->stop(); }
   /// Waits for the session to end of itself.
   void join();
-  [[nodiscard]] const NbdCounters& counters() const { return counters_; }
+  [[nodiscard]] const NbdCounters& counters() const { return shared_.counters; }
 
  private:
   absl::StatusOr<OpenExport> open(std::string_view name) override;
   absl::StatusOr<std::vector<Export>> list(size_t limit) override;
 
   const page::ObjectRef object_;
-  NbdCounters counters_;
-  LogLimiter log_;
+  NbdShared shared_{2};
   std::unique_ptr<NbdSession> session_;
   std::unique_ptr<RawClient> client_;
   std::thread thread_;
