@@ -79,7 +79,7 @@ class MountImpl final : public Mount, private KernelCache {
                     Timeouts{options.entry_timeout, options.negative_timeout,
                              std::max(options.entry_timeout, kImmutableTimeout)},
                     Operations::Limits{static_cast<uint32_t>(options.max_request_bytes),
-                                       options.max_background}),
+                                       options.max_background, options.async_direct}),
         invalidator_(*this) {}
   ~MountImpl() override { unmount(); }
 

@@ -21,6 +21,10 @@ struct MountOptions {
   absl::Duration negative_timeout = absl::Seconds(2);  ///< names that do not exist
   uint32_t max_background = 512;                   ///< requests on their way at once; 1 to 65535
   uint64_t max_request_bytes = uint64_t{1} << 20;  ///< 4 KiB to Object::kMaxRead, whole pages
+  /// The kernel runs the O_DIRECT reads of one process side by side: several times the rate at a
+  /// queue depth (libaio, io_uring). The price is that it waits for them where no signal, not even
+  /// SIGKILL, ends the wait before the source has answered or failed.
+  bool async_direct = true;
 };
 
 /// One FUSE mount of the whole tree, read-only. Requests run on libfuse's worker threads; a miss is

@@ -124,9 +124,11 @@ void Operations::init(fuse_conn_info* connection) {
   // never change, so the kernel need not drop cached pages when times do.
   leave(static_cast<unsigned>(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
                               FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE));
-  // With it the kernel waits for direct reads where not even SIGKILL ends the wait, and a source
-  // may be slow.
-  leave(static_cast<unsigned>(FUSE_CAP_ASYNC_DIO));
+  if (limits_.async_direct) {
+    want(static_cast<unsigned>(FUSE_CAP_ASYNC_DIO));
+  } else {
+    leave(static_cast<unsigned>(FUSE_CAP_ASYNC_DIO));
+  }
   connection->max_read = limits_.max_request_bytes;
   connection->max_readahead = limits_.max_request_bytes;
   // Read-only or not: from max_write libfuse computes how many pages the kernel may ask for at

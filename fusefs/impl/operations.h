@@ -35,6 +35,7 @@ class Operations {
   struct Limits {
     uint32_t max_request_bytes;
     uint32_t max_background;
+    bool async_direct;  ///< as in MountOptions
   };
 
   /// `blobs` is the node of the directory whose names are digests. `names` must outlive the

@@ -186,7 +186,7 @@ TEST_CASE("fusefs mount: a failing source is EIO now, and no longer when it work
 
 TEST_CASE("fusefs mount: a signal ends a read that waits, and only that one") {
   if (!can_mount()) return;
-  MountedTree mounted;
+  MountedTree mounted([](MountOptions& options) { options.async_direct = false; });
   const tree::NodeId id = mounted.tree().add_file("files/slow", kExtentSize, 6);
   TestSource& source = mounted.tree().source(id);
   source.close_gate();

@@ -33,12 +33,14 @@ bool can_mount() {
   return false;
 }
 
-MountedTree::MountedTree()
+MountedTree::MountedTree(const std::function<void(MountOptions&)>& adjust)
     : mountpoint_(std::filesystem::canonical(dir_.path()) / "mnt"),
       store_(open_store(dir_.path() / "store")),
       tree_(*store_) {
   std::filesystem::create_directory(mountpoint_);
-  auto mount = Mount::start(options_for(mountpoint_), tree_, [this] { ended_.Notify(); });
+  MountOptions options = options_for(mountpoint_);
+  adjust(options);
+  auto mount = Mount::start(options, tree_, [this] { ended_.Notify(); });
   if (!mount.ok()) throw std::runtime_error(std::string(base::message(mount.status())));
   mount_ = *std::move(mount);
 }

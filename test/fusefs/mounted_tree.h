@@ -26,7 +26,8 @@ namespace blobcache::fusefs {
 class MountedTree {
  public:
   /// Timeouts are an hour, so that nothing becomes right by their passing.
-  MountedTree();
+  MountedTree() : MountedTree([](MountOptions&) {}) {}
+  explicit MountedTree(const std::function<void(MountOptions&)>& adjust);
   ~MountedTree();
   MountedTree(const MountedTree&) = delete;
   MountedTree& operator=(const MountedTree&) = delete;
