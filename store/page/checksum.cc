@@ -15,7 +15,7 @@ uint32_t crc32c(absl::Span<const std::byte> bytes, uint32_t crc) {
   uint32_t state = ~crc;
   while (!bytes.empty()) {
     const absl::Span<const std::byte> part = bytes.first(std::min(bytes.size(), kMost));
-    auto* data = reinterpret_cast<unsigned char*>(const_cast<std::byte*>(part.data()));
+    auto* data = reinterpret_cast<unsigned char*>(const_cast<std::byte*>(part.data()));  // NOLINT
     state = crc32_iscsi(data, static_cast<int>(part.size()), state);
     bytes.remove_prefix(part.size());
   }
@@ -23,7 +23,7 @@ uint32_t crc32c(absl::Span<const std::byte> bytes, uint32_t crc) {
 }
 
 uint32_t page_checksum(uint32_t page_crc32c, const Incarnation& incarnation, uint64_t page_number) {
-  std::array<std::byte, 24> tail;
+  std::array<std::byte, 24> tail{};
   std::memcpy(tail.data(), incarnation.bytes.data(), incarnation.bytes.size());
   for (size_t i = 0; i < 8; ++i) {
     tail[16 + i] = static_cast<std::byte>(page_number >> (8 * i));

@@ -136,7 +136,7 @@ absl::StatusOr<MapHeader> decode_map_header(absl::Span<const std::byte> bytes) {
   if (bytes.size() != kMapBlockSize) return absl::DataLossError("page map file is cut short");
   Reader reader(bytes);
   const uint32_t crc = reader.number<uint32_t>();
-  std::array<char, kMagic.size()> magic;
+  std::array<char, kMagic.size()> magic{};
   reader.bytes(magic.data(), magic.size());
   if (std::string_view(magic.data(), magic.size()) != kMagic) {
     return absl::DataLossError("not a page map file");

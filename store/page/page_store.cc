@@ -45,6 +45,8 @@ class PageStoreImpl final : public PageStore {
         memory_bytes_(options.memory_bytes),
         core_{*counters_, *flights_, *memory_, *disk_, maps_, admission_} {}
 
+  PageStoreImpl(const PageStoreImpl&) = delete;
+  PageStoreImpl& operator=(const PageStoreImpl&) = delete;
   ~PageStoreImpl() override {
     {
       absl::MutexLock lock(&mutex_);

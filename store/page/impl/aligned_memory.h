@@ -10,7 +10,8 @@
 namespace blobcache::page {
 
 struct FreeAligned {
-  void operator()(std::byte* memory) const { std::free(memory); }
+  // The owner of this kind of memory is here.
+  void operator()(std::byte* memory) const { std::free(memory); }  // NOLINT
 };
 
 /// Page-aligned heap memory that direct I/O can use.

@@ -50,7 +50,7 @@ class Counters {
 
   static size_t row() {
     static std::atomic<size_t> next_row{0};
-    thread_local const size_t mine = next_row.fetch_add(1, std::memory_order_relaxed) % kRows;
+    thread_local size_t mine = next_row.fetch_add(1, std::memory_order_relaxed) % kRows;
     return mine;
   }
 

@@ -154,14 +154,14 @@ absl::Status DiskTier::publish_map(const ObjectKey& key, const Incarnation& inca
   return sync_directory(to.parent_path(), counters_);
 }
 
-absl::Status DiskTier::unlink(const ObjectKey& key, const Incarnation& incarnation) {
+absl::Status DiskTier::unlink(const ObjectKey& key, const Incarnation& incarnation) const {
   const fs::path path = object_path(key, incarnation);
   const absl::Status data = unlink_file(path);
   const absl::Status map = unlink_file(path.string() + std::string(kMapSuffix));
   return data.ok() ? map : data;
 }
 
-void DiskTier::unlink_temporary(const Incarnation& incarnation) {
+void DiskTier::unlink_temporary(const Incarnation& incarnation) const {
   const fs::path path = temporary_path(incarnation);
   for (const absl::Status& status :
        {unlink_file(path), unlink_file(path.string() + std::string(kMapSuffix))}) {

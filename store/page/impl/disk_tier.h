@@ -51,8 +51,8 @@ class DiskTier {
   [[nodiscard]] absl::Status publish_map(const ObjectKey& key, const Incarnation& incarnation,
                                          int fd);
   /// Unlinks an object's files; one that is gone is no error.
-  [[nodiscard]] absl::Status unlink(const ObjectKey& key, const Incarnation& incarnation);
-  void unlink_temporary(const Incarnation& incarnation);
+  [[nodiscard]] absl::Status unlink(const ObjectKey& key, const Incarnation& incarnation) const;
+  void unlink_temporary(const Incarnation& incarnation) const;
 
   /// As PageStore::remove_orphans.
   [[nodiscard]] absl::StatusOr<uint64_t> remove_orphans(

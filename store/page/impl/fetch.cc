@@ -166,7 +166,8 @@ void Fetch::from_source(PageMask pages, const absl::Status& why) {
   for_each_run(pages, [&](PageMask run) {
     const uint64_t bytes = object_bytes(run);
     std::shared_ptr<Source::Fetch> fetch = source->fetch(
-        offset(run), {memory(run), bytes}, [self = shared_from_this(), run](absl::Status status) {
+        offset(run), {memory(run), bytes},
+        [self = shared_from_this(), run](const absl::Status& status) {
           if (status.ok()) {
             self->clear_tail(run);
             self->core_.counters.add(Counters::kRemoteFetchedBytes, self->object_bytes(run));

@@ -27,6 +27,7 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   /// that the fetch takes over.
   static void start(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index,
                     uint32_t frame, PageMask pages);
+  ~Fetch() = default;
   Fetch(const Fetch&) = delete;
   Fetch& operator=(const Fetch&) = delete;
 

@@ -53,7 +53,7 @@ struct Flight {
 class FlightTable {
  public:
   struct Shard {
-    absl::Mutex mutex;
+    mutable absl::Mutex mutex;
     absl::flat_hash_map<ExtentId, Flight> flights ABSL_GUARDED_BY(mutex);
   };
 
@@ -63,7 +63,7 @@ class FlightTable {
   [[nodiscard]] uint64_t size() const {
     uint64_t flights = 0;
     for (const Shard& shard : shards_) {
-      absl::ReaderMutexLock lock(const_cast<absl::Mutex*>(&shard.mutex));
+      absl::ReaderMutexLock lock(&shard.mutex);
       flights += shard.flights.size();
     }
     return flights;

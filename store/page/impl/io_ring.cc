@@ -52,7 +52,7 @@ void IoRing::write(int fd, absl::Span<const std::byte> from, uint64_t offset, Do
   auto operation = std::make_unique<Operation>();
   operation->is_write = true;
   operation->fd = fd;
-  operation->data = const_cast<std::byte*>(from.data());  // a write only reads it
+  operation->data = const_cast<std::byte*>(from.data());  // NOLINT: a write only reads it
   operation->size = from.size();
   operation->offset = offset;
   operation->needed = from.size();

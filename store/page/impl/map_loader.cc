@@ -24,7 +24,7 @@ absl::StatusOr<MapCache::Block> MapLoader::accept(ObjectImpl& object, uint64_t n
                                                   absl::StatusOr<MapBlock> decoded) {
   if (!decoded.ok()) {
     counters_.add(Counters::kMapErrors);
-    const absl::Status error = base::annotate(
+    absl::Status error = base::annotate(
         decoded.status(), fmt::format("object {}, block {}", object.key().hex(), number));
     spdlog::error("a page map is damaged: {}", base::message(error));
     return error;

@@ -88,7 +88,7 @@ absl::StatusOr<Residency> ObjectImpl::residency() {
   for (uint64_t block = 0; block < map_block_count(size_bytes()); ++block) {
     absl::Notification loaded;
     absl::Status status;
-    core_.maps.load(shared_from_this(), block, [&](absl::StatusOr<MapCache::Block> result) {
+    core_.maps.load(shared_from_this(), block, [&](const absl::StatusOr<MapCache::Block>& result) {
       status = result.status();
       loaded.Notify();
     });

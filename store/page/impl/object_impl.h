@@ -25,6 +25,8 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
   /// `id` is unique in this process; `core` outlives the object.
   ObjectImpl(uint64_t id, ObjectSpec spec, StoreCore& core);
   ~ObjectImpl() override;
+  ObjectImpl(const ObjectImpl&) = delete;
+  ObjectImpl& operator=(const ObjectImpl&) = delete;
 
   [[nodiscard]] const ObjectKey& key() const override { return spec_.key; }
   [[nodiscard]] uint64_t size_bytes() const override { return spec_.size_bytes; }

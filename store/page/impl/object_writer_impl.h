@@ -26,6 +26,8 @@ class ObjectWriterImpl final : public ObjectWriter {
                                                                                 Retention retention,
                                                                                 uint64_t size_hint);
   ~ObjectWriterImpl() override;
+  ObjectWriterImpl(const ObjectWriterImpl&) = delete;
+  ObjectWriterImpl& operator=(const ObjectWriterImpl&) = delete;
 
   [[nodiscard]] absl::Status append(absl::Span<const std::byte> bytes) override;
   [[nodiscard]] uint64_t size_bytes() const override { return size_bytes_; }

@@ -24,7 +24,7 @@ ReadOperation::ReadOperation(StoreCore& core, std::shared_ptr<ObjectImpl> object
   for (uint64_t at = offset; at < end;) {
     const uint64_t index = at >> kExtentShift;
     const uint64_t stop = std::min(end, (index + 1) << kExtentShift);
-    parts_.push_back({index, at, stop, pages_touched(index, at, stop - at), std::nullopt});
+    parts_.push_back({index, at, stop, pages_touched(index, at, stop - at), kNoFrame});
     at = stop;
   }
 }
@@ -52,7 +52,7 @@ void ReadOperation::begin_part(size_t part) {
 }
 
 bool ReadOperation::attach_frame(Part& part) {
-  if (part.frame) return true;
+  if (part.frame != kNoFrame) return true;
   FramePool& pool = core_.memory.pool();
   Extent& extent = object_->extents().get(part.index);
   FlightTable::Shard& shard = core_.flights.shard({object_->id(), part.index});
@@ -89,7 +89,7 @@ bool ReadOperation::attach_frame(Part& part) {
 
 bool ReadOperation::join(size_t part_number) {
   const Part& part = parts_[part_number];
-  const uint32_t frame = *part.frame;
+  const uint32_t frame = part.frame;
   const ExtentId id{object_->id(), part.index};
   Extent& extent = object_->extents().get(part.index);
   FlightTable::Shard& shard = core_.flights.shard(id);
@@ -146,11 +146,11 @@ void ReadOperation::finish() {
   if (done && status.ok()) {
     PinnedRangeBuilder builder(pool, range);
     for (const Part& part : parts_) {
-      builder.add(*part.frame, part.begin & (kExtentSize - 1), part.end - part.begin);
+      builder.add(part.frame, part.begin & (kExtentSize - 1), part.end - part.begin);
     }
   } else {
     for (const Part& part : parts_) {
-      if (part.frame) pool.unpin(*part.frame);
+      if (part.frame != kNoFrame) pool.unpin(part.frame);
     }
   }
   core_.admission.leave(extents());

@@ -3,7 +3,6 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <optional>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/inlined_vector.h"
@@ -40,13 +39,15 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
   void cancel();
 
  private:
+  static constexpr uint32_t kNoFrame = UINT32_MAX;
+
   /// The read's share of one extent.
   struct Part {
     uint64_t index = 0;
     uint64_t begin = 0;  ///< bytes, absolute
     uint64_t end = 0;
     PageMask wanted = 0;
-    std::optional<uint32_t> frame;  ///< pinned by this read
+    uint32_t frame = kNoFrame;  ///< pinned by this read
   };
 
   void begin_part(size_t part);
