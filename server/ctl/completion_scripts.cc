@@ -59,7 +59,9 @@ _blobcachectl() {
     word=${words[i]}
     _blobcachectl_value "${word%%=*}"
     if [[ -n $kind && $word != *=* ]]; then
-      case $word in --endpoint | --token-file | --tls-*) endpoint+=("$word" "${words[i + 1]}") ;; esac
+      case $word in
+        --endpoint | --token-file | --tls-*) endpoint+=("$word" "${words[i + 1]}") ;;
+      esac
       ((++i))
     elif [[ $word == --endpoint=* || $word == --token-file=* || $word == --tls-*=* ]]; then
       endpoint+=("$word")
@@ -159,7 +161,7 @@ _blobcachectl() {
   fi
 }
 
-# Autoloaded from $fpath, the file is the function's body; sourced, it says what the function is for.
+# Autoloaded from $fpath, the file is the function's body; sourced, it says what it is for.
 if [[ $funcstack[1] == _blobcachectl ]]; then
   _blobcachectl "$@"
 else

@@ -90,7 +90,7 @@ absl::StatusOr<size_t> InputFile::read(absl::Span<std::byte> buffer) {
   return static_cast<size_t>(got);
 }
 
-absl::StatusOr<size_t> InputFile::read_stream(absl::Span<std::byte> buffer) {
+absl::StatusOr<size_t> InputFile::read_stream(absl::Span<std::byte> buffer) const {
   size_t filled = 0;
   // A pipe hands out little at a time; a full buffer makes fewer and larger messages.
   while (filled < buffer.size()) {

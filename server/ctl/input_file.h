@@ -34,7 +34,7 @@ class InputFile {
 
   [[nodiscard]] absl::Status look();
   [[nodiscard]] absl::Status find_stretch();
-  [[nodiscard]] absl::StatusOr<size_t> read_stream(absl::Span<std::byte> buffer);
+  [[nodiscard]] absl::StatusOr<size_t> read_stream(absl::Span<std::byte> buffer) const;
 
   base::UniqueFd owned_;  ///< not valid for standard input
   int fd_;

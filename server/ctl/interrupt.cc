@@ -39,7 +39,7 @@ Interrupt::~Interrupt() {
 
 void Interrupt::add(std::function<void()> clean_up) {
   const absl::MutexLock lock(&mutex_);
-  clean_ups_.push_back(std::move(clean_up));
+  clean_ups_.insert(clean_ups_.begin(), std::move(clean_up));
 }
 
 void Interrupt::wait() {
@@ -58,9 +58,7 @@ void Interrupt::wait() {
 void Interrupt::leave(int signal) {
   // The lock is never given back: nobody adds a clean-up that would not run.
   mutex_.Lock();
-  for (auto clean_up = clean_ups_.rbegin(); clean_up != clean_ups_.rend(); ++clean_up) {
-    (*clean_up)();
-  }
+  for (const std::function<void()>& clean_up : clean_ups_) clean_up();
   // Not exit(): other threads are in the middle of something, and destructors would wait for them.
   ::_exit(128 + signal);
 }

@@ -40,7 +40,7 @@ class Interrupt {
   base::UniqueFd signal_fd_;
   base::UniqueFd stop_fd_;
   absl::Mutex mutex_;
-  std::vector<std::function<void()>> clean_ups_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::function<void()>> clean_ups_ ABSL_GUARDED_BY(mutex_);  ///< the next to run first
   std::thread thread_;
 };
 

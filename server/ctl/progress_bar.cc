@@ -26,7 +26,7 @@ constexpr size_t kMinBar = 10;
 constexpr size_t kMaxBar = 40;
 constexpr size_t kMaxLabel = 32;
 constexpr size_t kGap = 2;
-constexpr uint64_t kLongestEta = 100 * 3600;
+constexpr uint64_t kLongestEta = uint64_t{100} * 3600;
 
 double share_done(const Progress& progress) {
   const uint64_t total = progress.total.value_or(0);

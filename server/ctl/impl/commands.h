@@ -5,7 +5,7 @@
 #include "server/ctl/outcome.h"
 #include "server/ctl/session.h"
 
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming): CLI11's name
 class App;
 }  // namespace CLI
 
