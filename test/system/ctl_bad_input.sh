@@ -18,7 +18,8 @@ refused() {
 }
 
 # --- Digests.
-for bad in sha256: sha256:12 "sha256:${hex}0" "sha256:${hex%?}" "sha256:${hex%?}g" "sha256:-${hex%?}" "sha256: ${hex%?}"; do
+for bad in sha256: sha256:12 "sha256:${hex}0" "sha256:${hex%?}" "sha256:${hex%?}g" "sha256:-${hex%?}" \
+  "sha256: ${hex%?}"; do
   refused 2 "get .*digest.*hex" get "$bad"
   refused 2 "stat .*digest.*hex" stat "$bad"
   refused 2 "name .*digest.*hex" name x "$bad"
@@ -64,7 +65,8 @@ for bad in -1 -0 1x x '' 1.5.5 18446744073709551616 99999999999999999999999 '1 2
   refused 2 'get files/keep: --offset: ' get files/keep --offset "$bad"
   refused 2 'get files/keep: --length: ' get files/keep --length "$bad"
 done
-refused 2 'get files/keep: --offset and --length together overflow' get files/keep --offset 18446744073709551615 --length 1
+refused 2 'get files/keep: --offset and --length together overflow' \
+  get files/keep --offset 18446744073709551615 --length 1
 refused 1 'get files/keep: offset 10001 is past the end' get files/keep --offset 10001
 refused 1 'get files/keep: offset 10001 is past the end' get files/keep --offset 10001 --length 0
 refused 1 'get files/keep: offset 18446744073709551615 is past the end' get files/keep --offset 18446744073709551615

@@ -29,8 +29,9 @@ json ".length == 0" get files/a/b -o out --length 0
 
 json '.path == "" and ([.entries[].name] == ["blobs", "files", "origins", "volumes"])' ls
 json '[.entries[].name] == ["a", "zeros"] and .entries[0].type == "directory" and .entries[0].digest == null' ls files
-json ".entries | length == 1 and (.[0] | .name == \"b\" and .type == \"file\" and .size == 300000 and .digest == \"$digest\"
-  and (.mode | test(\"^0[0-7]{3}\$\")) and (.uid | type) == \"number\" and (.modified | test(\"^2[0-9-]+T[0-9:.]+Z\$\")))" \
+json ".entries | length == 1 and (.[0] | .name == \"b\" and .type == \"file\" and .size == 300000
+  and .digest == \"$digest\" and (.mode | test(\"^0[0-7]{3}\$\")) and (.uid | type) == \"number\"
+  and (.modified | test(\"^2[0-9-]+T[0-9:.]+Z\$\")))" \
   ls files/a
 json '.entries[0].name == "files/a/b"' ls files/a/b
 
@@ -47,12 +48,14 @@ json '(.version | test("^[0-9]+\\.[0-9]+\\.[0-9]+$")) and (.pid | type) == "numb
   and .blobs == 2 and .names == 1 and .unnamed_blobs == 1 and .blob_bytes == 1348576 and .mounts == []
   and (.listeners | map(.door) | index("grpc") != null and index("nbd") != null)
   and ([.memory, .disk] | all(has("used") and has("budget") and has("kept") and has("evicted")))
-  and ([.fuse, .nbd, .grpc] | all(has("requests") and has("bytes_out") and has("bytes_in") and has("errors") and has("open")))
+  and ([.fuse, .nbd, .grpc] | all(has("requests") and has("bytes_out") and has("bytes_in") and has("errors")
+    and has("open")))
   and has("memory_hit_pages") and has("disk_hit_pages") and has("remote_hit_pages") and has("zero_pages")
   and has("checksum_errors") and has("read_errors") and has("disk_read_bytes") and has("disk_written_bytes")' status
 json ".store_path == \"$STORE\"" status
 
-json '(.exports | map(.name) | index("files/zeros") != null) and (.exports | all(.read_only and (.size | type) == "number"))
+json '(.exports | map(.name) | index("files/zeros") != null)
+  and (.exports | all(.read_only and (.size | type) == "number"))
   and .truncated == false and .listeners == ["unix:'"$NBD_SOCKET"'"]' exports
 
 json '.store.memory == "64MiB" and .grpc.listen == ["unix:'"$GRPC_SOCKET"'"]' config show

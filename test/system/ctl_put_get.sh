@@ -2,7 +2,7 @@
 # What blobcachectl does with local files: sources of every kind, holes, outputs that appear whole or not at all,
 # pipes that close, and Ctrl-C.
 . "$(dirname "$0")/lib.sh"
-need python3
+need jq python3
 
 cd "$TEST_DIR"
 start_daemon
@@ -79,7 +79,12 @@ expect_same data out "get into a fifo"
 
 # --- A reader that goes early ends a get quietly.
 status=0
-(set +o pipefail; "$BIN/blobcachectl" get files/sparse 2>err | head -c 1 >/dev/null; exit "${PIPESTATUS[0]}") || status=$?
+get_for_a_moment() {
+  set +o pipefail
+  "$BIN/blobcachectl" get files/sparse 2>err | head -c 1 >/dev/null
+  return "${PIPESTATUS[0]}"
+}
+(get_for_a_moment) || status=$?
 expect_equal 141 "$status" "status of a get whose reader went"
 expect_equal 0 "$(stat -c %s err)" "bytes on stderr of a get whose reader went"
 
@@ -111,7 +116,7 @@ expect_equal 0 "$(stat -c %s err)" "bytes on stderr of an interrupted get"
 exec 8<>pipe
 printf 'half a file' >&8
 env --default-signal=INT "$BIN/blobcachectl" put pipe --name interrupted &
-put_is_open() { [[ $(ctl --json status | python3 -c 'import json, sys; print(json.load(sys.stdin)["grpc"]["open"])') != 0 ]]; }
+put_is_open() { [[ $(status_of .grpc.open) != 0 ]]; }
 interrupt_when $! put_is_open
 exec 8>&-
 expect_fail 1 'no such file' ctl stat files/interrupted
