@@ -25,8 +25,9 @@ Outcome Outcome::failed(std::string_view what, const absl::Status& why) {
   if (absl::IsUnavailable(why) && base::message(why).starts_with(kCannotReach)) {
     return {ExitStatus::kUnreachable, std::string(base::message(why))};
   }
+  const std::string_view hint = absl::IsUnauthenticated(why) ? " (see --token-file)" : "";
   return {ExitStatus::kFailed,
-          fmt::format("{}: {}", what, without_subject(base::message(why), what))};
+          fmt::format("{}: {}{}", what, without_subject(base::message(why), what), hint)};
 }
 
 Outcome Outcome::usage(std::string_view what, std::string_view why) {
