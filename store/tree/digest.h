@@ -32,7 +32,8 @@ class Sha256 final : public page::ContentHash {
 /// "sha256:<64 hex>".
 [[nodiscard]] std::string format_digest(const page::ObjectKey& key);
 
-/// Reads "sha256:<64 hex>" or bare 64 hex digits (either case). INVALID_ARGUMENT with the reason otherwise.
+/// Reads "sha256:<64 hex>" or bare 64 hex digits (either case). INVALID_ARGUMENT with the reason
+/// otherwise.
 [[nodiscard]] absl::StatusOr<page::ObjectKey> parse_digest(std::string_view text);
 
 }  // namespace blobcache::tree

@@ -21,8 +21,8 @@
 
 namespace blobcache::tree {
 
-/// A stable number for one entry of the tree; FUSE shows it as the inode number. A name that is bound anew is
-/// a new node, so a node's bytes never change.
+/// A stable number for one entry of the tree; FUSE shows it as the inode number. A name that is
+/// bound anew is a new node, so a node's bytes never change.
 using NodeId = uint64_t;
 inline constexpr NodeId kRootNode = 1;
 
@@ -48,7 +48,8 @@ struct NamedNode {
   uint64_t cookie = 0;  ///< pass to Namespace::list to go on after this entry; never 0
 };
 
-/// Told after a name changed what it means. Called on the thread that made the change, with no lock held.
+/// Told after a name changed what it means. Called on the thread that made the change, with no lock
+/// held.
 class NamespaceListener {
  public:
   virtual ~NamespaceListener() = default;
@@ -75,19 +76,20 @@ struct Creator {
 ///     files/<any/path>    names bound to blobs
 ///     origins/, volumes/  directories, empty as yet
 ///
-/// Paths have no leading slash ("files/a/b"); one is tolerated. A path with an empty component, "." or "..",
-/// a NUL byte, a component over 255 bytes or over 4,096 bytes in all is INVALID_ARGUMENT with the reason.
-/// NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION (a directory where a file is wanted or the reverse) and
-/// PERMISSION_DENIED (binding outside files/) otherwise.
+/// Paths have no leading slash ("files/a/b"); one is tolerated, and "" is the root. A path with an
+/// empty component, "." or "..", a NUL byte, a component over 255 bytes or over 4,096 bytes in all
+/// is INVALID_ARGUMENT with the reason. NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION (a directory
+/// where a file is wanted or the reverse) and PERMISSION_DENIED (binding outside files/) otherwise.
 ///
-/// Thread-safe. Calls may wait for the catalog (SQLite) for a moment, never for a page or the network.
+/// Thread-safe. Calls may wait for the catalog (SQLite) for a moment, never for a page or the
+/// network.
 class Namespace {
  public:
-  /// Opens or makes the catalog; locks the store against a second daemon (UNAVAILABLE, naming the holder's
-  /// pid); refuses a newer schema (FAILED_PRECONDITION) and upgrades an older one. Tells the page store its
-  /// usage and becomes its reclaimer. `store` must outlive the namespace.
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Namespace>> open(const NamespaceOptions& options,
-                                                                       page::PageStore& store);
+  /// Opens or makes the catalog; locks the store against a second daemon (UNAVAILABLE, naming the
+  /// holder's pid); refuses a newer schema (FAILED_PRECONDITION) and upgrades an older one. Tells
+  /// the page store its usage and becomes its reclaimer. `store` must outlive the namespace.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Namespace>> open(
+      const NamespaceOptions& options, page::PageStore& store);
 
   virtual ~Namespace() = default;
 
@@ -95,27 +97,29 @@ class Namespace {
   [[nodiscard]] virtual absl::StatusOr<Node> resolve(std::string_view path) = 0;
   [[nodiscard]] virtual absl::StatusOr<Node> lookup(NodeId parent, std::string_view name) = 0;
   [[nodiscard]] virtual absl::StatusOr<Node> stat(NodeId node) = 0;
-  /// Up to `limit` entries after `cookie` (0: from the start), in an order that survives changes: what exists
-  /// throughout a walk is seen exactly once.
-  [[nodiscard]] virtual absl::StatusOr<std::vector<NamedNode>> list(NodeId directory, uint64_t cookie,
+  /// Up to `limit` entries after `cookie` (0: from the start), in an order that survives changes:
+  /// what exists throughout a walk is seen exactly once.
+  [[nodiscard]] virtual absl::StatusOr<std::vector<NamedNode>> list(NodeId directory,
+                                                                    uint64_t cookie,
                                                                     size_t limit) = 0;
   /// The object behind a file node. A blob that is removed while it is open stays readable.
   [[nodiscard]] virtual absl::StatusOr<page::ObjectRef> open(NodeId node) = 0;
 
   // Changing. Each change is durable when the call returns.
-  /// Begins a blob. `bind_path` ("files/..."), when not empty, is bound to it in the same transaction that
-  /// makes it visible; parent directories are made. The path is checked at once.
+  /// Begins a blob. `bind_path` ("files/..."), when not empty, is bound to it in the same
+  /// transaction that makes it visible; parent directories are made. The path is checked at once.
   [[nodiscard]] virtual absl::StatusOr<std::unique_ptr<BlobWriter>> put(std::string_view bind_path,
                                                                         const Creator& creator,
                                                                         uint64_t size_hint) = 0;
   /// Binds files/PATH to a blob that is here, replacing what it meant; makes parent directories.
   [[nodiscard]] virtual absl::StatusOr<Node> bind(std::string_view path, const page::ObjectKey& key,
                                                   const Creator& creator) = 0;
-  /// Removes a name under files/ (a directory only when it is empty), or forgets a blob (blobs/HEX):
-  /// FAILED_PRECONDITION, with a name that holds it, while any name does.
+  /// Removes a name under files/ (a directory only when it is empty), or forgets a blob
+  /// (blobs/HEX): FAILED_PRECONDITION, with a name that holds it, while any name does.
   [[nodiscard]] virtual absl::Status remove(std::string_view path) = 0;
 
-  /// Listeners must be removed before they die.
+  /// Listeners must be removed before they die. Removing one waits for calls to it that are under
+  /// way, so a listener never removes itself while it is called.
   virtual void add_listener(NamespaceListener* listener) = 0;
   virtual void remove_listener(NamespaceListener* listener) = 0;
 

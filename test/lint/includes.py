@@ -20,7 +20,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
 
 # Headers of third parties that a public header may show: Abseil is the base library.
 THIRD_PARTY = re.compile(
-    r"^(fuse|fuse3/|fuse_|libnbd|liburing|grpc|google/protobuf|toml|sqlite3|spdlog|prometheus|curl/|hiredis"
+    r"^(fuse\.h|fuse3/|fuse_|libnbd|liburing|grpc|google/protobuf|toml|sqlite3|spdlog|prometheus|curl/|hiredis"
     r"|openssl/|isa-l|crc|CLI/|nlohmann/|fmt/|doctest|benchmark)")
 # Their names, in code: not what merely begins like them, such as our own nbd_server.h.
 THIRD_PARTY_NAMES = [

@@ -17,7 +17,8 @@ GOOD = {
     "store/page/object.cc": '#include "store/page/object.h"\n\n#include <liburing.h>\n\n'
                             '#include "store/page/impl/ring.h"\n',
     "store/page/impl/ring.h": "#pragma once\n\n#include <liburing.h>\n\nstruct Ring {\n  io_uring ring;\n};\n",
-    "store/tree/namespace.h": '#pragma once\n\n#include "store/page/object.h"\n// fuse_reply_err and sqlite3 in words.\n',
+    "store/tree/namespace.h": '#pragma once\n\n#include "store/page/object.h"\n'
+    "// fuse_reply_err and sqlite3 in words.\n",
     "fusefs/mount.h": '#pragma once\n\n#include "store/tree/namespace.h"\n',
     "blockdev/nbd_server.h": '#pragma once\n\n#include "store/tree/namespace.h"\n',
     "net/rpc_server.h": "#pragma once\n\nnamespace grpc {\nclass Service;\n}  // namespace grpc\n"
@@ -28,7 +29,8 @@ GOOD = {
     "server/daemon.h": "#pragma once\n",
     "test/store/page/ring_test.cc": '#include "store/page/impl/ring.h"\n\n#include <doctest/doctest.h>\n',
     "tools/hello": "#!/bin/bash\necho hello\n",
-    "man/x.1": ".Dd November 1, 2026\n.Dt X 1\n.Os\n.Sh NAME\n.Nm x\n.Nd does nothing\n.Sh DESCRIPTION\n.Nm\ndoes nothing.\n",
+    "man/x.1": ".Dd November 1, 2026\n.Dt X 1\n.Os\n.Sh NAME\n.Nm x\n.Nd does nothing\n"
+    ".Sh DESCRIPTION\n.Nm\ndoes nothing.\n",
 }
 
 LONG_FILE = "".join(f"int f{number}();\n" for number in range(501))

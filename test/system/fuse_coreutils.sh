@@ -53,7 +53,8 @@ expect_equal "directory" "$(stat -c %F "$MNT/files/in")" "the type of a director
 expect_equal "fuse.blobcache" "$(findmnt -n -o FSTYPE "$MNT")" "the type of the mount"
 digest=$(sha256_of "$TEST_DIR/in/$big")
 expect_same "$TEST_DIR/in/$big" "$MNT/blobs/$digest" "cmp of a blob by its digest"
-expect_equal "sha256:$digest" "$(getfattr --absolute-names --only-values -n user.blobcache.digest "$MNT/files/in/deep/$big")" \
+expect_equal "sha256:$digest" \
+  "$(getfattr --absolute-names --only-values -n user.blobcache.digest "$MNT/files/in/deep/$big")" \
   "the digest attribute"
 getfattr --absolute-names --only-values -n user.blobcache.tier "$MNT/files/in/deep/$big" |
   grep -Eqx 'memory=[0-9]+ disk=4883 pages=4883' || fail "the tier attribute"
@@ -68,7 +69,8 @@ exec {open}<&-
 
 # Nothing can be written.
 for command in "touch $MNT/files/new" "rm $MNT/files/in/deep/1" "mkdir $MNT/d" "mv $MNT/files/in $MNT/files/out" \
-  "chmod 600 $MNT/files/in/deep/1" "truncate -s 0 $MNT/files/in/deep/1" "dd if=/dev/zero of=$MNT/files/in/deep/1 count=1"; do
+  "chmod 600 $MNT/files/in/deep/1" "truncate -s 0 $MNT/files/in/deep/1" \
+  "dd if=/dev/zero of=$MNT/files/in/deep/1 count=1"; do
   # shellcheck disable=SC2086  # words
   expect_fail 1 'Read-only file system' $command
 done

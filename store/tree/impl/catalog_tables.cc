@@ -50,8 +50,8 @@ constexpr const char* kLoadBlob = R"sql(
 SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept, inline_map
 FROM blob WHERE id = ?)sql";
 constexpr const char* kLoadBlobOfFile = R"sql(
-SELECT b.id, b.key, b.incarnation, b.size_bytes, b.disk_bytes, b.created_ns, b.unnamed_since_ns, b.kept,
-  b.inline_map
+SELECT b.id, b.key, b.incarnation, b.size_bytes, b.disk_bytes, b.created_ns, b.unnamed_since_ns,
+  b.kept, b.inline_map
 FROM file f JOIN blob b ON b.id = f.blob WHERE f.id = ?)sql";
 constexpr int kMapColumn = 8;
 
@@ -65,7 +65,8 @@ constexpr const char* kTotals =
     "totals";
 
 constexpr const char* kInsertBlob = R"sql(
-INSERT INTO blob (key, incarnation, size_bytes, disk_bytes, created_ns, kept, inline_map, unnamed_since_ns)
+INSERT INTO blob (key, incarnation, size_bytes, disk_bytes, created_ns, kept, inline_map,
+  unnamed_since_ns)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?))sql";
 constexpr const char* kSetRetention = "UPDATE blob SET kept = ?, unnamed_since_ns = ? WHERE id = ?";
 constexpr const char* kIsNamed = "SELECT 1 FROM file WHERE blob = ? LIMIT 1";
