@@ -13,7 +13,8 @@ uri=$(nbd_uri files/images/disk.img)
 # nbdinfo: the list, the default export, and what an export says of itself.
 nbdinfo --list --no-content --json "nbd+unix:///?socket=$NBD_SOCKET" >"$TEST_DIR/list.json"
 expect_equal '["blobs","blobs","files/images/disk.img","files/odd name"]' \
-  "$(jq -c '[.exports[]."export-name" | if startswith("blobs/") then "blobs" else . end] | sort' "$TEST_DIR/list.json")" \
+  "$(jq -c '[.exports[]."export-name" | if startswith("blobs/") then "blobs" else . end] | sort' \
+    "$TEST_DIR/list.json")" \
   "the listed exports"
 nbdinfo --no-content --json "$uri" >"$TEST_DIR/info.json"
 info() { jq -c "$1" "$TEST_DIR/info.json"; }
