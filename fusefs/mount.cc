@@ -1,9 +1,12 @@
 #include "fusefs/mount.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -17,6 +20,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "base/status.h"
+#include "base/unique_fd.h"
 #include "fusefs/impl/fuse.h"
 #include "fusefs/impl/fuse_log.h"
 #include "fusefs/impl/invalidator.h"
@@ -238,19 +242,24 @@ void MountImpl::end_loop() {
 /// Closes the connection, so that who waits for an answer gets an error, and takes the mount out of
 /// the tree of files whether or not it is in use.
 void MountImpl::detach() {
-  const auto ours = [this] {
-    const auto entry = mounted_at(mountpoint_);
-    return entry.ok() && entry->has_value() && (*entry)->device == device_;
-  };
-  // libfuse unmounts by path, so that must not be somebody else's mount by now.
-  if (ours()) fuse_session_unmount(session_.get());
+  // libfuse would unmount by path, whatever is mounted there by now, unless it sees the connection
+  // broken. So what it sees is a broken pipe.
+  std::array<int, 2> ends = {-1, -1};
+  if (fuse_session_fd(session_.get()) >= 0 && ::pipe2(ends.data(), O_CLOEXEC) == 0) {
+    base::UniqueFd read_end(ends[0]);
+    const base::UniqueFd broken(ends[1]);
+    read_end.reset();
+    ::dup3(broken.get(), fuse_session_fd(session_.get()), O_CLOEXEC);
+  }
+  fuse_session_unmount(session_.get());
   session_.reset();
-  // After an abort of the connection (through sysfs) libfuse takes it that the mount is gone.
-  if (ours() && is_dead_mount(mountpoint_)) {
-    const absl::Status status = detach_mount(mountpoint_);
-    if (!status.ok()) {
-      spdlog::warn("fuse: cannot unmount {}: {}", mountpoint_.string(), base::message(status));
-    }
+  // Ours is dead now; a live one, even with the same device number, is somebody else's.
+  const auto there = mounted_at(mountpoint_);
+  if (!there.ok() || !there->has_value() || (*there)->device != device_) return;
+  if (!is_dead_mount(mountpoint_)) return;
+  const absl::Status status = detach_mount(mountpoint_);
+  if (!status.ok()) {
+    spdlog::warn("fuse: cannot unmount {}: {}", mountpoint_.string(), base::message(status));
   }
 }
 

@@ -51,7 +51,7 @@ void TestSource::answer(Waiting waiting) {
   absl::Status status;
   {
     absl::MutexLock lock(&mutex_);
-    status = status_;
+    status = absl::Status(code_, code_ == absl::StatusCode::kOk ? "" : "the origin is away");
   }
   for (size_t i = 0; status.ok() && i < waiting.into.size(); ++i) {
     waiting.into[i] = pattern_byte(seed_, waiting.offset + i);
@@ -74,9 +74,9 @@ void TestSource::open_gate() {
   for (auto& [id, waiting] : free) answer(std::move(waiting));
 }
 
-void TestSource::fail_with(absl::Status status) {
+void TestSource::answer_with(absl::StatusCode code) {
   absl::MutexLock lock(&mutex_);
-  status_ = std::move(status);
+  code_ = code;
 }
 
 void TestSource::wait_for_waiting(size_t fetches) {

@@ -34,7 +34,8 @@ class TestSource final : public page::Source {
   void close_gate();
   /// Lets those that wait go on.
   void open_gate();
-  void fail_with(absl::Status status);
+  /// Fetches fail from now on; with OK they work again.
+  void answer_with(absl::StatusCode code);
   /// Returns when this many fetches wait at the gate.
   void wait_for_waiting(size_t fetches);
 
@@ -52,7 +53,7 @@ class TestSource final : public page::Source {
   const uint64_t seed_;
   absl::Mutex mutex_;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Status status_ ABSL_GUARDED_BY(mutex_);
+  absl::StatusCode code_ ABSL_GUARDED_BY(mutex_) = absl::StatusCode::kOk;
   uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
   std::map<uint64_t, Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
 };
