@@ -130,7 +130,7 @@ inline absl::StatusOr<PutResult> put(
 inline absl::StatusOr<Bytes> get(RpcClient& client, std::string_view path, uint64_t offset = 0,
                                  uint64_t length = 0, RemoteFile* file = nullptr) {
   Bytes content;
-  const absl::Status status = client.get(
+  absl::Status status = client.get(
       path, offset, length,
       [&](const RemoteFile& facts) {
         if (file != nullptr) *file = facts;
