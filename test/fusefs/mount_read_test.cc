@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
@@ -83,6 +85,27 @@ TEST_CASE("fusefs mount: reading ends where the file ends") {
     CHECK(::pread(page.get(), buffer, sizeof(buffer), 0) == kPageSize);
     CHECK(::pread(page.get(), buffer, sizeof(buffer), kPageSize) == 0);
   }
+}
+
+TEST_CASE(
+    "fusefs mount: a file can be mapped, locked, sought in, and read directly at odd places") {
+  if (!can_mount()) return;
+  MountedTree mounted;
+  const uint64_t size = 3 * kExtentSize + 99;
+  mounted.tree().add_file("files/a", size, 11);
+  const base::UniqueFd fd = open_file(mounted.at("files/a"));
+  for (const int kind : {MAP_PRIVATE, MAP_SHARED}) {
+    void* mapped = ::mmap(nullptr, size, PROT_READ, kind, fd.get(), 0);
+    REQUIRE(mapped != MAP_FAILED);
+    CHECK(std::string_view(static_cast<const char*>(mapped), size) == pattern(11, 0, size));
+    ::munmap(mapped, size);
+  }
+  CHECK(::flock(fd.get(), LOCK_SH | LOCK_NB) == 0);
+  CHECK(::lseek(fd.get(), 5, SEEK_HOLE) == static_cast<off_t>(size));
+  CHECK(::lseek(fd.get(), 5, SEEK_DATA) == 5);
+  const base::UniqueFd direct = open_file(mounted.at("files/a"), O_RDONLY | O_DIRECT);
+  CHECK(read_at(direct.get(), 4097, 100'001) == pattern(11, 4097, 100'001));
+  CHECK(read_at(direct.get(), size - 3, 100) == pattern(11, size - 3, 3));
 }
 
 TEST_CASE("fusefs mount: two readers of one cold file see its bytes") {
