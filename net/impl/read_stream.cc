@@ -98,7 +98,7 @@ ReadStream::Step ReadStream::next_step() {
     if (!reading_ && !sending_) return Step::kFinish;
   } else if (!sending_ && !ready_.empty()) {
     sending_ = true;
-    current_ = std::move(ready_.front());
+    current_ = ready_.front();  // shares its slices
     ready_.pop_front();
     const bool last = ready_.empty() && !reading_ && next_ == end_;
     return last ? Step::kSendLast : Step::kSend;
@@ -153,16 +153,17 @@ void ReadStream::read_later(uint64_t offset, uint64_t length) {
 bool ReadStream::accept(absl::StatusOr<page::PinnedRange> range) {
   grpc::ByteBuffer message;
   uint64_t size = 0;
-  if (range.ok()) {
+  const absl::Status status = range.status();
+  if (status.ok()) {
     size = range->size_bytes();
     message = encode(*std::move(range));
   }
   absl::MutexLock lock(&mutex_);
-  if (range.ok()) {
+  if (status.ok()) {
     next_ += size;
     ready_.push_back(std::move(message));
   } else if (status_.ok()) {
-    status_ = range.status();
+    status_ = status;
   }
   reading_ = false;
   return claim();

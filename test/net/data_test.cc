@@ -188,7 +188,7 @@ TEST_CASE("many readers and writers at once") {
       options.endpoint = fixture.server->addresses().front();
       auto client = RpcClient::connect(options);
       if (!client.ok()) return;
-      const Bytes own = random_bytes(1'500'000, static_cast<uint64_t>(100 + i));
+      const Bytes own = random_bytes(1'500'000, 100 + static_cast<uint64_t>(i));
       const std::string name = fmt::format("files/own/{}", i);
       if (!put(**client, name, own).ok()) return;
       const auto back = get(**client, name);
