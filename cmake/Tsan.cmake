@@ -16,7 +16,8 @@ target_compile_definitions(blobcache_tsan PRIVATE BLOBCACHE_ABSL_NAMESPACE=${ABS
 foreach(member IN ITEMS
     ZN/5Mutex4LockEv ZN/5Mutex10ReaderLockEv ZN/5Mutex6UnlockEv ZN/5Mutex12ReaderUnlockEv
     ZN/5Mutex5AwaitERKNS0_9ConditionE ZN/5Mutex16AwaitWithTimeoutERKNS0_9ConditionENS0_8DurationE
-    ZN/12Notification6NotifyEv ZNK/12Notification19WaitForNotificationEv)
+    ZN/12Notification6NotifyEv ZNK/12Notification19WaitForNotificationEv
+    ZN/6Status15UnrefNonInlinedEm)
   string(REPLACE "/" "${ABSL_NAMESPACE}" symbol ${member})
   list(APPEND TSAN_WRAP -Wl,--wrap=_${symbol})
 endforeach()

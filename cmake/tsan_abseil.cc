@@ -93,4 +93,13 @@ void WRAP_CONST(12Notification19WaitForNotificationEv)(void* notification) {
   end_unseen();
   __tsan_acquire(notification);
 }
+
+// A Status that several threads share is freed by the last of them, after all that the others did with it.
+void REAL(6Status15UnrefNonInlinedEm)(unsigned long rep);
+void WRAP(6Status15UnrefNonInlinedEm)(unsigned long rep) {
+  void* const shared = reinterpret_cast<void*>(rep);
+  __tsan_release(shared);
+  __tsan_acquire(shared);
+  REAL(6Status15UnrefNonInlinedEm)(rep);
+}
 }

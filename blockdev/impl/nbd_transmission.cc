@@ -194,7 +194,7 @@ void Transmission::collect() {
     if (completion.result.ok()) {
       reply_data(what.cookie, what.piece, *std::move(completion.result), true);
     } else {
-      reply_store_error(what.cookie, what.piece.offset, completion.result.status());
+      reply_store_error(what.cookie, what.piece.offset, std::move(completion.result).status());
     }
   }
   arrived_.clear();
@@ -237,11 +237,11 @@ void Transmission::send_piece(LargeRead& large, LargeRead::Arrival arrival) {
   if (!arrival.result.ok()) {
     if (streaming_) {
       violation_ = "a read failed after a part of its simple reply was sent";
-      error_ = arrival.result.status();
+      error_ = std::move(arrival.result).status();
       ++tally_.errors;
       return;
     }
-    reply_store_error(large.cookie(), piece.offset, arrival.result.status());
+    reply_store_error(large.cookie(), piece.offset, std::move(arrival.result).status());
     finish_large();
     return;
   }
@@ -319,13 +319,13 @@ void Transmission::reply_error(uint64_t cookie, uint32_t error, std::string_view
 
 /// The client learns that it failed and where; the reason may speak of our files, so it goes to the
 /// log.
-void Transmission::reply_store_error(uint64_t cookie, uint64_t offset, const absl::Status& status) {
+void Transmission::reply_store_error(uint64_t cookie, uint64_t offset, absl::Status status) {
   if (shutting_down_) {
     reply_error(cookie, nbd::kEShutdown, "the server is shutting down");
     return;
   }
   reply_error(cookie, nbd_error(status), "the server could not read this range", offset);
-  error_ = status;
+  error_ = std::move(status);
 }
 
 void Transmission::shut_down() {

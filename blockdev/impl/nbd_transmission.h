@@ -101,7 +101,7 @@ class Transmission {
   void reply_done(uint64_t cookie);
   void reply_error(uint64_t cookie, uint32_t error, std::string_view text,
                    std::optional<uint64_t> offset = std::nullopt);
-  void reply_store_error(uint64_t cookie, uint64_t offset, const absl::Status& status);
+  void reply_store_error(uint64_t cookie, uint64_t offset, absl::Status status);
   [[nodiscard]] ReplyQueue& queue() { return streaming_ ? held_ : out_; }
   [[nodiscard]] uint64_t bytes_in_flight() const;
 
