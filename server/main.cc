@@ -169,13 +169,14 @@ int run(const ConfigSources& sources) {
 }  // namespace blobcache::server
 
 int main(int argc, char** argv) {
-  using namespace blobcache::server;
+  namespace server = blobcache::server;
   try {
-    const Parsed parsed = parse_command_line(argc, argv);
+    const server::Parsed parsed = server::parse_command_line(argc, argv);
     if (parsed.exit_status.has_value()) return *parsed.exit_status;
-    return parsed.command.check ? check(parsed.command.sources) : run(parsed.command.sources);
+    return parsed.command.check ? server::check(parsed.command.sources)
+                                : server::run(parsed.command.sources);
   } catch (const std::exception& error) {
-    print_error(error.what());
-    return kExitFailed;
+    server::print_error(error.what());
+    return server::kExitFailed;
   }
 }

@@ -16,7 +16,7 @@ void ListenerList::remove(NamespaceListener* listener) {
     return entry->listener == listener;
   });
   if (found == entries_.end()) return;
-  const std::shared_ptr<Entry> entry = *found;
+  const std::shared_ptr<Entry> entry = std::move(*found);
   entries_.erase(found);
   const auto idle = [&entry] { return entry->calls == 0; };
   mutex_.Await(absl::Condition(&idle));
