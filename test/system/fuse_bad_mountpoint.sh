@@ -8,7 +8,8 @@ mkdir "$TEST_DIR/full" "$TEST_DIR/empty" "$TEST_DIR/taken"
 touch "$TEST_DIR/full/file" "$TEST_DIR/plain"
 mount -t tmpfs none "$TEST_DIR/taken"
 
-mounts() { awk '{print $2, $3}' /proc/self/mounts | sort; }
+# Other tests mount at the same time: only what is ours counts.
+mounts() { awk -v ours="$TEST_DIR/" 'index($2, ours) == 1 {print $2, $3}' /proc/self/mounts | sort; }
 before=$(mounts)
 # refused WHERE REGEX: as a daemon's configuration, and as a command to one that runs.
 refused() {
