@@ -13,7 +13,7 @@ namespace blobcache::tree {
 struct CommittedBlob {
   page::ObjectKey key;
   uint64_t size_bytes = 0;
-  bool existed = false;  ///< the blob was here already; the new copy was dropped
+  bool existed = false;  ///< the blob was here already; the new copy took the old one's place
 };
 
 /// A put under way: hashes and writes what is appended, and becomes a blob in one step. Destroyed

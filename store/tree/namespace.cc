@@ -246,7 +246,7 @@ absl::StatusOr<std::unique_ptr<BlobWriter>> CatalogNamespace::put(std::string_vi
   BLOBCACHE_RETURN_IF_ERROR(housekeeper_.expire());
   BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<page::ObjectWriter> writer,
                              store_.create(page::Retention::kKept, size_hint));
-  return std::make_unique<BlobPut>(*catalog_, edits_, clock_, std::move(writer),
+  return std::make_unique<BlobPut>(edits_, clock_, std::move(writer),
                                    std::string(bind_path), creator);
 }
 

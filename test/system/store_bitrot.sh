@@ -45,10 +45,29 @@ qemu-io -r -f raw -c "read $((bad + 4096)) $((size - bad - 4096))" "$(nbd_uri fi
 qemu_read() { qemu-io -r -f raw -c "read $1 $2" "$(nbd_uri files/image)" >&2; }
 expect_fail any 'Input/output error' qemu_read "$bad" 4096
 
-# Putting the same content again heals nothing silently wrong: it either repairs the page or still refuses it.
-ctl put "$TEST_DIR/image" --name again >/dev/null || true
-if ctl get files/image -o "$TEST_DIR/part" 2>/dev/null; then
-  expect_same "$TEST_DIR/image" "$TEST_DIR/part" "the image after a second put"
-fi
+# Putting the same content again makes it whole, under its old name too.
+heal() {
+  ctl put "$TEST_DIR/image" --name again >/dev/null
+  for name in image again; do
+    ctl get files/$name -o "$TEST_DIR/part"
+    expect_same "$TEST_DIR/image" "$TEST_DIR/part" "files/$name after a second put"
+    expect_same "$TEST_DIR/image" "$MNT/files/$name" "files/$name through the mount after a second put"
+    nbdcopy "$(nbd_uri files/$name)" "$TEST_DIR/part"
+    expect_same "$TEST_DIR/image" "$TEST_DIR/part" "the export files/$name after a second put"
+  done
+}
+heal
+unmount_at "$MNT"
+
+# A file that is gone altogether: the same error through every door, stat counts nothing on disk, a put heals.
+stop_daemon
+find "$STORE/objects" -type f -delete
+start_daemon
+mount_at "$MNT"
+expect_fail any 'Input/output error' cat "$MNT/files/image"
+expect_fail 1 '^blobcachectl: .*gone' ctl get files/image -o "$TEST_DIR/part"
+expect_fail any 'Input/output error' nbdcopy "$(nbd_uri files/image)" "$TEST_DIR/part"
+expect_equal 0 "$(ctl --json stat files/image | jq .pages.disk)" "pages on disk of a file that is gone"
+heal
 unmount_at "$MNT"
 stop_daemon

@@ -28,6 +28,14 @@ std::string percent_encode(std::string_view path) {
   return text;
 }
 
+/// What was sealed is ours to keep.
+void take_copy(const page::SealedObject& sealed, BlobRow& blob) {
+  blob.incarnation = sealed.incarnation;
+  blob.disk_bytes = sealed.disk_bytes;
+  blob.inline_map = sealed.inline_map;
+  blob.retention = page::Retention::kKept;
+}
+
 }  // namespace
 
 std::string describe_blob(const page::ObjectKey& key, uint64_t size_bytes, std::string_view path) {
@@ -39,11 +47,10 @@ std::string describe_blob(const page::ObjectKey& key, uint64_t size_bytes, std::
   return text;
 }
 
-BlobPut::BlobPut(Catalog& catalog, EditRunner& edits, std::function<absl::Time()> clock,
+BlobPut::BlobPut(EditRunner& edits, std::function<absl::Time()> clock,
                  std::unique_ptr<page::ObjectWriter> writer, std::string path,
                  const Creator& creator)
-    : catalog_(catalog),
-      edits_(edits),
+    : edits_(edits),
       clock_(std::move(clock)),
       writer_(std::move(writer)),
       path_(std::move(path)),
@@ -78,33 +85,27 @@ absl::StatusOr<CommittedBlob> BlobPut::commit(const page::ObjectKey* expected) {
 }
 
 absl::Status BlobPut::seal_and_record(const page::ObjectKey& key, CommittedBlob& result) {
-  const auto edit = [&](CatalogWriter& catalog, Effects& effects) {
-    return record(catalog, key, effects, result);
-  };
-  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<BlobRow> here, catalog_.read()->find_blob(key));
-  if (here) {
-    BLOBCACHE_RETURN_IF_ERROR(edits_.run(edit).status());
-    // Unless it was removed since the look-up.
-    if (result.existed) return absl::OkStatus();
-  }
-  BLOBCACHE_ASSIGN_OR_RETURN(sealed_,
+  BLOBCACHE_ASSIGN_OR_RETURN(const page::SealedObject sealed,
                              writer_->seal(key, describe_blob(key, writer_->size_bytes(), path_)));
-  const auto keep_files = [&] {
-    if (!result.existed) writer_->keep();
+  const auto edit = [&](CatalogWriter& catalog, Effects& effects) {
+    return record(catalog, key, sealed, effects, result);
   };
-  return edits_.run(edit, keep_files).status();
+  return edits_.run(edit, [this] { writer_->keep(); }).status();
 }
 
-/// Finds or makes the blob and binds the name. Changes nothing when the blob is not here and its
-/// files are not sealed: result.existed is then false.
-absl::Status BlobPut::record(CatalogWriter& catalog, const page::ObjectKey& key, Effects& effects,
+/// Makes the blob, or gives it the new copy, and binds the name.
+absl::Status BlobPut::record(CatalogWriter& catalog, const page::ObjectKey& key,
+                             const page::SealedObject& sealed, Effects& effects,
                              CommittedBlob& result) {
   const absl::Time now = clock_();
   BLOBCACHE_ASSIGN_OR_RETURN(std::optional<BlobRow> blob, catalog.find_blob(key));
   result.existed = blob.has_value();
-  if (!blob) {
-    if (!sealed_) return absl::OkStatus();
-    BLOBCACHE_ASSIGN_OR_RETURN(blob, insert(catalog, key, now, effects));
+  if (blob) {
+    effects.removed.push_back(*blob);
+    take_copy(sealed, *blob);
+    BLOBCACHE_RETURN_IF_ERROR(catalog.replace_copy(*blob));
+  } else {
+    BLOBCACHE_ASSIGN_OR_RETURN(blob, insert(catalog, key, sealed, now, effects));
   }
   if (path_.empty()) return keep_unnamed(catalog, *blob, now, effects);
   BLOBCACHE_ASSIGN_OR_RETURN(const PathNames path, split_path(path_));
@@ -112,16 +113,14 @@ absl::Status BlobPut::record(CatalogWriter& catalog, const page::ObjectKey& key,
 }
 
 absl::StatusOr<BlobRow> BlobPut::insert(CatalogWriter& catalog, const page::ObjectKey& key,
-                                        absl::Time now, Effects& effects) {
+                                        const page::SealedObject& sealed, absl::Time now,
+                                        Effects& effects) {
   BlobRow blob;
   blob.key = key;
-  blob.incarnation = sealed_->incarnation;
-  blob.size_bytes = sealed_->size_bytes;
-  blob.disk_bytes = sealed_->disk_bytes;
-  blob.inline_map = sealed_->inline_map;
+  blob.size_bytes = sealed.size_bytes;
   blob.created = now;
   blob.unnamed_since = now;
-  blob.retention = page::Retention::kKept;
+  take_copy(sealed, blob);
   BLOBCACHE_ASSIGN_OR_RETURN(blob.id, catalog.insert_blob(blob));
   effects.names.push_back({kBlobsNode, key.hex()});
   return blob;

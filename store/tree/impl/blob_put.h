@@ -2,7 +2,6 @@
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -11,7 +10,7 @@
 #include "store/page/object_writer.h"
 #include "store/tree/blob_writer.h"
 #include "store/tree/digest.h"
-#include "store/tree/impl/catalog.h"
+#include "store/tree/impl/catalog_tables.h"
 #include "store/tree/impl/edit_runner.h"
 #include "store/tree/namespace.h"
 
@@ -24,15 +23,17 @@ namespace blobcache::tree {
                                         std::string_view path);
 
 /// A put under way. The content goes through the digest into the page store; commit() then makes it
-/// durable, and one catalog transaction makes it a blob and binds its name. Content that is here
-/// already is dropped before it costs a sync. Of two puts of the same content the first to reach
-/// the catalog wins, and the other one's copy is dropped; both succeed.
+/// durable, and one catalog transaction makes it a blob and binds its name.
+///
+/// Content that is here already takes the place of the copy that is here, whose files go. That one
+/// may be damaged or gone without anybody knowing yet, and to find out costs as much as writing it
+/// anew: what is acknowledged is what was just written. Readers who have the old copy open keep it.
 ///
 /// As BlobWriter; must not outlive what it is given.
 class BlobPut final : public BlobWriter {
  public:
   /// `path` (checked; "" for none) is bound with `creator` as owner.
-  BlobPut(Catalog& catalog, EditRunner& edits, std::function<absl::Time()> clock,
+  BlobPut(EditRunner& edits, std::function<absl::Time()> clock,
           std::unique_ptr<page::ObjectWriter> writer, std::string path, const Creator& creator);
 
   [[nodiscard]] absl::Status append(absl::Span<const std::byte> bytes) override;
@@ -41,11 +42,12 @@ class BlobPut final : public BlobWriter {
  private:
   [[nodiscard]] absl::Status seal_and_record(const page::ObjectKey& key, CommittedBlob& result);
   [[nodiscard]] absl::Status record(CatalogWriter& catalog, const page::ObjectKey& key,
-                                    Effects& effects, CommittedBlob& result);
+                                    const page::SealedObject& sealed, Effects& effects,
+                                    CommittedBlob& result);
   [[nodiscard]] absl::StatusOr<BlobRow> insert(CatalogWriter& catalog, const page::ObjectKey& key,
-                                               absl::Time now, Effects& effects);
+                                               const page::SealedObject& sealed, absl::Time now,
+                                               Effects& effects);
 
-  Catalog& catalog_;
   EditRunner& edits_;
   const std::function<absl::Time()> clock_;
   std::unique_ptr<page::ObjectWriter> writer_;  // none once the put is over
@@ -53,7 +55,6 @@ class BlobPut final : public BlobWriter {
   const Creator creator_;
   Sha256 hash_;
   absl::Status failed_;  // the first error of append()
-  std::optional<page::SealedObject> sealed_;
 };
 
 }  // namespace blobcache::tree

@@ -68,6 +68,8 @@ constexpr const char* kInsertBlob = R"sql(
 INSERT INTO blob (key, incarnation, size_bytes, disk_bytes, created_ns, kept, inline_map,
   unnamed_since_ns)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?))sql";
+constexpr const char* kReplaceCopy =
+    "UPDATE blob SET incarnation = ?, disk_bytes = ?, inline_map = ?, kept = ? WHERE id = ?";
 constexpr const char* kSetRetention = "UPDATE blob SET kept = ?, unnamed_since_ns = ? WHERE id = ?";
 constexpr const char* kIsNamed = "SELECT 1 FROM file WHERE blob = ? LIMIT 1";
 constexpr const char* kDeleteBlob = "DELETE FROM blob WHERE id = ?";
@@ -267,6 +269,13 @@ absl::StatusOr<int64_t> CatalogWriter::insert_blob(const BlobRow& row) {
   row.unnamed_since ? query.bind(*row.unnamed_since) : query.bind_null();
   BLOBCACHE_RETURN_IF_ERROR(query.run());
   return database_.last_insert_id();
+}
+
+absl::Status CatalogWriter::replace_copy(const BlobRow& row) {
+  Query query = database_.query(kReplaceCopy);
+  query.bind(as_text(row.incarnation.bytes)).bind(as_integer(row.disk_bytes)).bind(row.inline_map);
+  query.bind(int64_t{row.retention == page::Retention::kKept}).bind(row.id);
+  return query.run();
 }
 
 absl::Status CatalogWriter::set_retention(int64_t blob, std::optional<absl::Time> unnamed_since,

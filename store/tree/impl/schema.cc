@@ -76,12 +76,13 @@ CREATE TRIGGER blob_deleted AFTER DELETE ON blob BEGIN
     kept_disk_bytes = kept_disk_bytes - old.kept * old.disk_bytes,
     cached_disk_bytes = cached_disk_bytes - (1 - old.kept) * old.disk_bytes;
 END;
-CREATE TRIGGER blob_updated AFTER UPDATE OF unnamed_since_ns, kept ON blob BEGIN
+CREATE TRIGGER blob_updated AFTER UPDATE OF unnamed_since_ns, kept, disk_bytes ON blob BEGIN
   UPDATE totals SET
     unnamed_blobs = unnamed_blobs + (new.unnamed_since_ns IS NOT NULL)
       - (old.unnamed_since_ns IS NOT NULL),
-    kept_disk_bytes = kept_disk_bytes + (new.kept - old.kept) * new.disk_bytes,
-    cached_disk_bytes = cached_disk_bytes - (new.kept - old.kept) * new.disk_bytes;
+    kept_disk_bytes = kept_disk_bytes + new.kept * new.disk_bytes - old.kept * old.disk_bytes,
+    cached_disk_bytes = cached_disk_bytes + (1 - new.kept) * new.disk_bytes
+      - (1 - old.kept) * old.disk_bytes;
 END;
 CREATE TRIGGER dentry_inserted AFTER INSERT ON dentry
 WHEN (SELECT blob IS NOT NULL FROM file WHERE id = new.file) BEGIN

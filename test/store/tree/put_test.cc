@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "store/page/page_map.h"
 #include "store/tree/blob_writer.h"
 #include "store/tree/impl/blob_put.h"
 #include "test/store/tree/tree_fixture.h"
@@ -70,6 +71,36 @@ TEST_CASE("put: the same content twice is one blob, and each put binds its name"
   CHECK(tree.list("blobs").size() == 1);
   CHECK(tree.read("files/a") == content);
   CHECK(tree.read("files/b") == content);
+}
+
+TEST_CASE("put: content whose copy is damaged or gone is whole again") {
+  for (const size_t size : {size_t{7000}, size_t{3} << 20}) {
+    for (const std::string damage : {"rot", "gone", "cut", "map gone"}) {
+      INFO(size << " bytes, " << damage);
+      TreeFixture tree;
+      const std::string content = content_of(size, 1);
+      tree.put(content, "files/a");
+      tree.reopen();
+      tree.damage(damage);
+      tree.put(content, "files/b");
+      CHECK(tree.read("files/a") == content);
+      CHECK(tree.read("files/b") == content);
+      CHECK(tree.files_on_disk() == (size > page::kInlineMapMaxObject ? 2 : 1));
+      const uint64_t used = tree.store().stats().disk_used_bytes;
+      tree.reopen();
+      CHECK(tree.read("files/a") == content);
+      CHECK(tree.store().stats().disk_used_bytes == used);
+    }
+  }
+}
+
+TEST_CASE("put: readers of content that is put again go on") {
+  TreeFixture tree;
+  const std::string content = content_of(2 << 20, 1);
+  tree.put(content, "files/a");
+  const page::ObjectRef held = tree.names().open(tree.names().resolve("files/a")->id).value();
+  tree.put(content, "files/a");
+  CHECK(TreeFixture::read_object(*held).value() == content);
 }
 
 TEST_CASE("put: two under way with the same content both succeed, with one blob and one file") {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -160,6 +161,29 @@ class TreeFixture {
       if (entries.empty()) return seen;
       for (const NamedNode& entry : entries) seen.push_back(entry.name);
       cookie = entries.back().cookie;
+    }
+  }
+
+  /// Does to every object's file what disks and people do: "rot" (one byte changes), "gone", "cut"
+  /// (to half its size); or "map gone" to its page map, where it has a file of its own.
+  void damage(std::string_view how) {
+    const auto objects = std::filesystem::recursive_directory_iterator(path() / "objects");
+    std::vector<std::filesystem::path> files;
+    for (const auto& entry : objects) {
+      const bool is_map = entry.path().extension() == ".map";
+      if (entry.is_regular_file() && is_map == (how == "map gone")) files.push_back(entry.path());
+    }
+    for (const std::filesystem::path& file : files) {
+      const uint64_t size = std::filesystem::file_size(file);
+      if (how == "cut") {
+        std::filesystem::resize_file(file, size / 2);
+      } else if (how == "rot") {
+        std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+        stream.seekp(static_cast<std::streamoff>(size / 2));
+        stream.put('\0');  // no byte of content_of()
+      } else {
+        std::filesystem::remove(file);
+      }
     }
   }
 
