@@ -27,7 +27,7 @@ FramePool::FramePool(uint64_t budget_bytes)
     : budget_pages_(budget_bytes >> kPageShift),
       frame_count_(frames_for(budget_bytes)),
       frames_(std::make_unique<Frame[]>(frame_count_)) {
-  const uint64_t bytes = uint64_t{frame_count_} << kExtentShift;
+  const uint64_t bytes = mapped_bytes();
   void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) {
@@ -38,9 +38,11 @@ FramePool::FramePool(uint64_t budget_bytes)
   ::madvise(memory, bytes, MADV_NOHUGEPAGE);
   ::madvise(memory, bytes, MADV_DONTDUMP);
   memory_ = static_cast<std::byte*>(memory);
+  // Never written, so that every page of it stays the kernel's one zero page.
+  ::mprotect(zeros(), kExtentSize, PROT_READ);
 }
 
-FramePool::~FramePool() { ::munmap(memory_, uint64_t{frame_count_} << kExtentShift); }
+FramePool::~FramePool() { ::munmap(memory_, mapped_bytes()); }
 
 void FramePool::push(FreeList& list, uint32_t index) {
   uint64_t head = list.head.load(std::memory_order_relaxed);

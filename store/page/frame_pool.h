@@ -86,6 +86,10 @@ class FramePool {
   [[nodiscard]] std::byte* data(uint32_t index) const {
     return memory_ + (uint64_t{index} << kExtentShift);
   }
+  /// One extent of zeros that is nobody's frame and takes no memory: what reads of zero pages see.
+  [[nodiscard]] std::byte* zeros() const {
+    return memory_ + (uint64_t{frame_count_} << kExtentShift);
+  }
   [[nodiscard]] FrameRef current(uint32_t index) const {
     return {index, generation_of(frames_[index].state.load(std::memory_order_relaxed))};
   }
@@ -123,6 +127,10 @@ class FramePool {
     std::atomic<uint32_t> size{0};
   };
 
+  /// The frames and the extent of zeros behind them.
+  [[nodiscard]] uint64_t mapped_bytes() const {
+    return (uint64_t{frame_count_} + 1) << kExtentShift;
+  }
   static uint32_t generation_of(uint64_t word) { return static_cast<uint32_t>(word >> 32); }
 
   void push(FreeList& list, uint32_t index);

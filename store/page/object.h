@@ -91,7 +91,8 @@ class Object {
   /// ReadDone).
   [[nodiscard]] absl::StatusOr<PinnedRange> read_wait(uint64_t offset, uint64_t length);
 
-  /// Counts pages by tier; reads the page map, so it may block on the disk for a moment.
+  /// Counts pages by tier; reads the page map, so it may block on the disk for a moment. Pages
+  /// whose file or map is lost are on no disk.
   [[nodiscard]] virtual absl::StatusOr<Residency> residency() = 0;
 
  protected:

@@ -8,6 +8,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "base/size.h"
 #include "base/status.h"
 #include "store/page/impl/map_repairer.h"
@@ -52,7 +53,9 @@ class PageStoreImpl final : public PageStore {
       absl::MutexLock lock(&mutex_);
       objects_.clear();
     }
-    // // Their threads may still be dropping what the last answers held; they end before the memory
+    // Reads that were cancelled leave fetches behind, which use every part until they are over.
+    while (flights_->size() > 0 || !admission_.idle()) absl::SleepFor(absl::Milliseconds(1));
+    // The threads may still be dropping what the last answers held; they end before the memory
     // does.
     repairer_.reset();
     disk_.reset();

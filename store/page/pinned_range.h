@@ -11,8 +11,9 @@ namespace blobcache::page {
 
 class FramePool;
 
-/// Bytes of an object, held in RAM for as long as this lives: views into pinned frames, in the
-/// object's order, whose lengths add up to what was asked. No copy was made and the bytes never
+/// Bytes of an object, held in RAM for as long as this lives: views into pinned frames (or of
+/// zeros, for pages that are known to be zero), in the object's order, whose lengths add up to what
+/// was asked. No copy was made and the bytes never
 /// change. While it lives its frames cannot be evicted, so a holder lets go within a second or
 /// copies the bytes out.
 ///
@@ -27,7 +28,7 @@ class PinnedRange {
   PinnedRange& operator=(const PinnedRange&) = delete;
   ~PinnedRange() { release(); }
 
-  /// The views, one a frame: at most Object::kMaxRead / kExtentSize + 1. Read-only, though iovec
+  /// The views, one an extent: at most Object::kMaxRead / kExtentSize + 1. Read-only, though iovec
   /// has no way to say so.
   [[nodiscard]] absl::Span<const iovec> pieces() const { return pieces_; }
   [[nodiscard]] uint64_t size_bytes() const { return size_bytes_; }

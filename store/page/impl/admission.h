@@ -20,7 +20,7 @@ namespace blobcache::page {
 class Admission {
  public:
   /// `places` extents may be held by reads at once; at least the most that one read needs.
-  explicit Admission(uint64_t places) : free_(places) {}
+  explicit Admission(uint64_t places) : places_(places), free_(places) {}
 
   /// Calls `start` when `places` are free: now on this thread, or later on a thread that leaves.
   void enter(uint64_t places, absl::AnyInvocable<void()> start) {
@@ -37,6 +37,12 @@ class Admission {
       free_ += places;
     }
     let_in();
+  }
+
+  /// Nobody is in and nobody waits.
+  [[nodiscard]] bool idle() {
+    absl::MutexLock lock(&mutex_);
+    return free_ == places_ && line_.empty() && !letting_in_;
   }
 
  private:
@@ -59,6 +65,7 @@ class Admission {
     letting_in_ = false;
   }
 
+  const uint64_t places_;
   absl::Mutex mutex_;
   bool letting_in_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t free_ ABSL_GUARDED_BY(mutex_);

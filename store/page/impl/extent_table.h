@@ -23,6 +23,12 @@ struct alignas(64) Extent {
   std::atomic<PageMask> zero{0};          ///< pages known to be zero, which no tier stores
   PageMask in_flight = 0;               ///< pages that a fetch is bringing; under the extent's lock
   std::atomic<bool> map_loaded{false};  ///< on_disk and zero say what the page map says
+
+  /// All of `pages` are zeros. Lock-free; once true it stays true.
+  [[nodiscard]] bool known_zero(PageMask pages) const {
+    return map_loaded.load(std::memory_order_acquire) &&
+           (pages & ~zero.load(std::memory_order_relaxed)) == 0;
+  }
 };
 static_assert(sizeof(Extent) == 64);
 

@@ -87,12 +87,12 @@ void Fetch::with_map(PageMask pages, std::shared_ptr<const MapBlock> block) {
       disk = 0;
     }
   }
-  for_each_run(disk, [&](PageMask run) { from_disk(run, block); });
+  for_each_run(disk, [&](PageMask run) { from_disk(run, block, /*again=*/false); });
   if (elsewhere != 0) {
-    from_source(elsewhere,
-                absl::DataLossError(fmt::format("{} pages of object {} are not on disk, and there "
-                                                "is nowhere else to have them from",
-                                                page_total(elsewhere), object_->key().hex())));
+    from_source(elsewhere, absl::DataLossError(fmt::format(
+                               "object {}: {} pages at {} are lost or damaged on "
+                               "disk, and there is nowhere else to have them from",
+                               object_->key().hex(), page_total(elsewhere), offset(elsewhere))));
   }
 }
 
@@ -104,12 +104,14 @@ void Fetch::zero(PageMask pages) {
   settle(pages, absl::OkStatus());
 }
 
-void Fetch::from_disk(PageMask run, const std::shared_ptr<const MapBlock>& block) {
+void Fetch::from_disk(PageMask run, const std::shared_ptr<const MapBlock>& block, bool again) {
   const uint64_t bytes = uint64_t{page_total(run)} << kPageShift;
   core_.counters.add(Counters::kDiskReadBytes, bytes);
-  core_.disk.ring().read(
-      object_->file().data_fd(), {memory(run), bytes}, offset(run), object_bytes(run),
-      [self = shared_from_this(), run, block](int result) { self->disk_done(run, block, result); });
+  core_.disk.ring().read(object_->file().data_fd(), {memory(run), bytes}, offset(run),
+                         object_bytes(run),
+                         [self = shared_from_this(), run, block, again](int result) {
+                           self->disk_done(run, block, again, result);
+                         });
 }
 
 PageMask Fetch::verify(PageMask run, const MapBlock& block) const {
@@ -128,7 +130,8 @@ PageMask Fetch::verify(PageMask run, const MapBlock& block) const {
   return good;
 }
 
-void Fetch::disk_done(PageMask run, const std::shared_ptr<const MapBlock>& block, int result) {
+void Fetch::disk_done(PageMask run, const std::shared_ptr<const MapBlock>& block, bool again,
+                      int result) {
   if (result != 0) {
     const absl::Status error = base::errno_error(
         -result, fmt::format("reading object {} at {}", object_->key().hex(), offset(run)));
@@ -144,6 +147,11 @@ void Fetch::disk_done(PageMask run, const std::shared_ptr<const MapBlock>& block
   }
   const PageMask bad = run & ~good;
   if (bad == 0) return;
+  if (!again) {
+    // What was garbled on its way comes right the second time; what the disk holds does not.
+    for_each_run(bad, [&](PageMask part) { from_disk(part, block, /*again=*/true); });
+    return;
+  }
   core_.counters.add(Counters::kChecksumErrors, page_total(bad));
   spdlog::error("object {}: {} pages at {} do not match their checksum; dropped",
                 object_->key().hex(), page_total(bad), offset(bad));
@@ -164,57 +172,74 @@ void Fetch::from_source(PageMask pages, const absl::Status& why) {
     return;
   }
   for_each_run(pages, [&](PageMask run) {
-    const uint64_t bytes = object_bytes(run);
-    std::shared_ptr<Source::Fetch> fetch = source->fetch(
-        offset(run), {memory(run), bytes},
-        [self = shared_from_this(), run](const absl::Status& status) {
-          if (status.ok()) {
-            self->clear_tail(run);
-            self->core_.counters.add(Counters::kRemoteFetchedBytes, self->object_bytes(run));
-            self->core_.counters.add(Counters::kRemoteHitPages, page_total(run));
-          }
-          self->settle(run, status);
-        });
-    if (fetch == nullptr) return;
+    std::shared_ptr<Source::Fetch> fetch =
+        source->fetch(offset(run), {memory(run), object_bytes(run)},
+                      [self = shared_from_this(), run](const absl::Status& status) {
+                        self->source_done(run, status);
+                      });
+    if (fetch != nullptr) register_source_fetch(run, std::move(fetch));
+  });
+}
+
+void Fetch::source_done(PageMask run, const absl::Status& status) {
+  if (status.ok()) {
+    clear_tail(run);
+    core_.counters.add(Counters::kRemoteFetchedBytes, object_bytes(run));
+    core_.counters.add(Counters::kRemoteHitPages, page_total(run));
+  }
+  settle(run, status);
+}
+
+void Fetch::register_source_fetch(PageMask run, std::shared_ptr<Source::Fetch> fetch) {
+  bool wanted = false;
+  {
     FlightTable::Shard& shard = core_.flights.shard(id_);
     absl::MutexLock lock(&shard.mutex);
-    // It may be over already, if the source answered at once.
-    const auto flight = shard.flights.find(id_);
-    if (flight != shard.flights.end() && (object_->extents().get(id_.index).in_flight & run) != 0) {
-      flight->second.source_fetches.push_back({run, std::move(fetch)});
-    }
-  });
+    // The source may have answered already, or the last waiter left before there was something to
+    // cancel.
+    if ((unsettled_.load(std::memory_order_relaxed) & run) == 0) return;
+    Flight& flight = shard.flights[id_];
+    wanted = (flight.waited_for() & run) != 0;
+    flight.source_fetches.push_back({run, fetch, /*cancelled=*/!wanted});
+  }
+  if (!wanted) fetch->cancel();
 }
 
 void Fetch::settle(PageMask pages, const absl::Status& status) {
   Extent& extent = object_->extents().get(id_.index);
   FlightTable::Shard& shard = core_.flights.shard(id_);
   std::vector<Flight::Waiter> finished;
+  PageMask again = 0;
   {
     absl::MutexLock lock(&shard.mutex);
-    if (status.ok()) extent.in_memory.fetch_or(pages, std::memory_order_release);
-    extent.in_flight &= ~pages;
+    Flight& flight = shard.flights[id_];
+    bool cancelled = false;
+    std::erase_if(flight.source_fetches, [&](const Flight::SourceFetch& fetch) {
+      if ((fetch.pages & pages) == 0) return false;
+      cancelled |= fetch.cancelled;
+      return true;
+    });
+    if (!status.ok() && cancelled) again = flight.waited_for() & pages;
+    const PageMask over = pages & ~again;
+    if (status.ok()) extent.in_memory.fetch_or(over, std::memory_order_release);
+    extent.in_flight &= ~over;
     // The waiters have pins of their own.
-    if (unsettled_.fetch_and(~pages, std::memory_order_acq_rel) == pages) {
+    if (unsettled_.fetch_and(~over, std::memory_order_acq_rel) == over) {
       core_.memory.pool().unpin(frame_);
     }
-    const auto at = shard.flights.find(id_);
-    if (at == shard.flights.end()) return;
-    Flight& flight = at->second;
-    std::erase_if(flight.source_fetches,
-                  [&](const Flight::SourceFetch& fetch) { return (fetch.pages & pages) != 0; });
     std::erase_if(flight.waiters, [&](Flight::Waiter& waiter) {
-      if ((waiter.waiting & pages) == 0) return false;
-      waiter.waiting &= ~pages;
+      if ((waiter.waiting & over) == 0) return false;
+      waiter.waiting &= ~over;
       if (status.ok() && waiter.waiting != 0) return false;
       finished.push_back(std::move(waiter));
       return true;
     });
-    if (flight.waiters.empty() && extent.in_flight == 0) shard.flights.erase(at);
+    if (flight.waiters.empty() && extent.in_flight == 0) shard.flights.erase(id_);
   }
   for (const Flight::Waiter& waiter : finished) {
     waiter.operation->part_done(waiter.part, status);
   }
+  if (again != 0) from_source(again, status);
 }
 
 }  // namespace blobcache::page

@@ -38,13 +38,19 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   /// Splits the pages by where they are; the map block tells.
   void with_map(PageMask pages, std::shared_ptr<const MapBlock> block);
   void zero(PageMask pages);
-  void from_disk(PageMask run, const std::shared_ptr<const MapBlock>& block);
-  void disk_done(PageMask run, const std::shared_ptr<const MapBlock>& block, int result);
+  /// `again`: a second look at pages that did not match their checksums.
+  void from_disk(PageMask run, const std::shared_ptr<const MapBlock>& block, bool again);
+  void disk_done(PageMask run, const std::shared_ptr<const MapBlock>& block, bool again,
+                 int result);
   /// The pages of `run` whose checksum is right.
   [[nodiscard]] PageMask verify(PageMask run, const MapBlock& block) const;
   /// From the source; with none, the pages fail with `why`.
   void from_source(PageMask pages, const absl::Status& why);
-  /// The pages are final (OK) or will not come: publishes them and wakes the waiters.
+  void source_done(PageMask run, const absl::Status& status);
+  /// Lets the last waiter to leave cancel the fetch; cancels it now when all have left already.
+  void register_source_fetch(PageMask run, std::shared_ptr<Source::Fetch> fetch);
+  /// The pages are final (OK) or will not come: publishes them and wakes the waiters. Pages of a
+  /// fetch that was cancelled because nobody waited are fetched anew for those who have come since.
   void settle(PageMask pages, const absl::Status& status);
 
   [[nodiscard]] std::byte* memory(PageMask run) const;

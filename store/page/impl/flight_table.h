@@ -40,9 +40,16 @@ struct Flight {
   struct SourceFetch {
     PageMask pages = 0;
     std::shared_ptr<Source::Fetch> fetch;
+    bool cancelled = false;  ///< by us, as nobody waited
   };
   std::vector<Waiter> waiters;
   std::vector<SourceFetch> source_fetches;
+
+  [[nodiscard]] PageMask waited_for() const {
+    PageMask pages = 0;
+    for (const Waiter& waiter : waiters) pages |= waiter.waiting;
+    return pages;
+  }
 };
 
 /// The extents with fetches under way, and the locks of all extents: 64 shards by hash.

@@ -1,11 +1,22 @@
 #include "store/page/impl/io_ring.h"
 
+#include <spdlog/spdlog.h>
+
 #include <cerrno>
+#include <cstdlib>
+#include <system_error>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "base/status.h"
 
 namespace blobcache::page {
+namespace {
+
+/// After so many in a row "try again" is an error.
+constexpr unsigned kMaxRefusals = 1000;
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<IoRing>> IoRing::create(unsigned depth) {
   std::unique_ptr<IoRing> ring(new IoRing(depth));  // NOLINT: the constructor is private
@@ -31,7 +42,7 @@ IoRing::~IoRing() {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
     io_uring_prep_nop(sqe);
     io_uring_sqe_set_data(sqe, nullptr);
-    io_uring_submit(&ring_);
+    hand_over();
   }
   reaper_.join();
   io_uring_queue_exit(&ring_);
@@ -75,6 +86,20 @@ void IoRing::prepare(Operation* operation) {
   operation->handed_over.store(true, std::memory_order_release);
 }
 
+void IoRing::hand_over() {
+  while (io_uring_sq_ready(&ring_) > 0) {
+    const int submitted = io_uring_submit(&ring_);
+    if (submitted > 0 || submitted == -EINTR) continue;
+    if (submitted != -EAGAIN && submitted != -EBUSY && submitted != -ENOMEM) {
+      spdlog::critical("the kernel takes no more disk requests: {}",
+                       std::generic_category().message(-submitted));
+      std::abort();
+    }
+    // It is short of memory. Nobody would ever wake the requests that stayed behind.
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+}
+
 void IoRing::submit(std::unique_ptr<Operation> operation) {
   absl::MutexLock lock(&mutex_);
   if (in_kernel_ >= depth_) {
@@ -83,7 +108,7 @@ void IoRing::submit(std::unique_ptr<Operation> operation) {
   }
   ++in_kernel_;
   prepare(operation.release());
-  io_uring_submit(&ring_);
+  hand_over();
 }
 
 void IoRing::submit_waiting() {
@@ -95,17 +120,19 @@ void IoRing::submit_waiting() {
     waiting_.pop_front();
     any = true;
   }
-  if (any) io_uring_submit(&ring_);
+  if (any) hand_over();
 }
 
 void IoRing::complete(Operation* operation, int result) {
   (void)operation->handed_over.load(std::memory_order_acquire);
   if (result > 0) operation->moved += static_cast<size_t>(result);
-  const bool passing = result > 0 || result == -EAGAIN || result == -EINTR;
+  const bool refused = result == -EAGAIN || result == -EINTR;
+  operation->refusals = refused ? operation->refusals + 1 : 0;
+  const bool passing = result > 0 || (refused && operation->refusals < kMaxRefusals);
   if (passing && operation->moved < operation->needed) {
     absl::MutexLock lock(&mutex_);
     prepare(operation);
-    io_uring_submit(&ring_);
+    hand_over();
     return;
   }
   const std::unique_ptr<Operation> finished(operation);

@@ -51,6 +51,7 @@ class IoRing {
     uint64_t offset = 0;
     size_t needed = 0;
     size_t moved = 0;
+    unsigned refusals = 0;  ///< times that the kernel said "try again", in a row
     /// The kernel orders a submission before its completion; this says the same to whoever checks
     /// for races.
     std::atomic<bool> handed_over{false};
@@ -60,6 +61,8 @@ class IoRing {
   explicit IoRing(unsigned depth) : depth_(depth) {}
   void submit(std::unique_ptr<Operation> operation);
   void prepare(Operation* operation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  /// Hands everything prepared to the kernel.
+  void hand_over() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void submit_waiting();
   void reap();
   /// Handles one completion: resubmits what a short transfer left, or takes the operation's

@@ -72,31 +72,47 @@ void MapLoader::load_once(const std::shared_ptr<ObjectImpl>& object, uint64_t bl
     loaded(std::move(cached));
     return;
   }
-  if (object->has_map_file()) {
-    read_file(object, block, std::move(loaded));
+  if (!object->has_map_file()) {
+    loaded(accept(
+        *object, block,
+        decode_inline_map(object->inline_map(), object->size_bytes(), object->incarnation())));
     return;
   }
-  loaded(
-      accept(*object, block,
-             decode_inline_map(object->inline_map(), object->size_bytes(), object->incarnation())));
+  {
+    absl::MutexLock lock(&mutex_);
+    std::vector<Loaded>& waiting = waiting_[{object->id(), block}];
+    waiting.push_back(std::move(loaded));
+    if (waiting.size() > 1) return;
+  }
+  read_file(object, block);
 }
 
-void MapLoader::read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t block,
-                          Loaded loaded) {
+void MapLoader::answer(const Key& key, const absl::StatusOr<MapCache::Block>& result) {
+  std::vector<Loaded> waiting;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto at = waiting_.find(key);
+    waiting = std::move(at->second);
+    waiting_.erase(at);
+  }
+  for (Loaded& loaded : waiting) loaded(result);
+}
+
+void MapLoader::read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t block) {
+  const Key key{object->id(), block};
   if (absl::Status status = object->file().open(); !status.ok()) {
-    loaded(std::move(status));
+    answer(key, std::move(status));
     return;
   }
   auto buffer = std::make_unique<AlignedBlock>();
   const absl::Span<std::byte> into = absl::MakeSpan(buffer->bytes);
   ring_.read(object->file().map_fd(), into, map_block_offset(block), kMapBlockSize,
-             [this, object, block, buffer = std::move(buffer),
-              loaded = std::move(loaded)](int result) mutable {
+             [this, object, key, buffer = std::move(buffer)](int result) {
                absl::StatusOr<MapBlock> decoded =
-                   result == 0 ? decode_map_block(buffer->bytes, block, object->incarnation())
+                   result == 0 ? decode_map_block(buffer->bytes, key.second, object->incarnation())
                                : absl::StatusOr<MapBlock>(absl::DataLossError(
                                      fmt::format("cannot read its page map (error {})", -result)));
-               loaded(accept(*object, block, std::move(decoded)));
+               answer(key, accept(*object, key.second, std::move(decoded)));
              });
 }
 

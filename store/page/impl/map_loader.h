@@ -2,9 +2,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
+#include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "store/page/impl/counters.h"
 #include "store/page/impl/flight_table.h"
 #include "store/page/impl/io_ring.h"
@@ -32,13 +37,18 @@ class MapLoader {
 
   /// Calls `loaded` with the block: on this thread when it is at hand, else on another of the
   /// store's. A damaged map is made again first, when the object's file can vouch for it; else
-  /// DATA_LOSS. NOT_FOUND for an object whose files are gone.
+  /// DATA_LOSS, also for an object whose file is gone.
   void load(const std::shared_ptr<ObjectImpl>& object, uint64_t block, Loaded loaded);
 
  private:
+  using Key = std::pair<uint64_t, uint64_t>;  ///< object, block number
+
   /// As load(), without repairing.
   void load_once(const std::shared_ptr<ObjectImpl>& object, uint64_t block, Loaded loaded);
-  void read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t block, Loaded loaded);
+  /// Reads the block from the map file for all who ask meanwhile.
+  void read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t block);
+  void answer(const Key& key, const absl::StatusOr<MapCache::Block>& result)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   /// Caches a decoded block and tells its extents; or counts and explains the damage.
   absl::StatusOr<MapCache::Block> accept(ObjectImpl& object, uint64_t number,
                                          absl::StatusOr<MapBlock> decoded);
@@ -48,6 +58,9 @@ class MapLoader {
   IoRing& ring_;
   MapRepairer& repairer_;
   Counters& counters_;
+  absl::Mutex mutex_;
+  /// Who waits for a block that is being read; bounded by the reads in flight.
+  absl::flat_hash_map<Key, std::vector<Loaded>> waiting_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace blobcache::page

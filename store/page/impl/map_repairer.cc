@@ -85,13 +85,14 @@ void MapRepairer::run() {
 
 absl::Status MapRepairer::scan(ObjectImpl& object, MapBuilder& builder) {
   if (hash_ == nullptr) return absl::DataLossError("its page map is damaged");
+  BLOBCACHE_RETURN_IF_ERROR(object.file().open());
   const std::filesystem::path path = disk_.object_path(object.key(), object.incarnation());
-  BLOBCACHE_ASSIGN_OR_RETURN(const base::UniqueFd fd, disk_.open_file(path, O_RDONLY));
   const std::unique_ptr<ContentHash> hash = hash_();
   const AlignedMemory memory = allocate_aligned(kStep);
   for (uint64_t at = 0; at < object.size_bytes(); at += kStep) {
     const auto real = static_cast<size_t>(std::min<uint64_t>(kStep, object.size_bytes() - at));
-    const ssize_t got = ::pread(fd.get(), memory.get(), kStep, static_cast<off_t>(at));
+    const ssize_t got =
+        ::pread(object.file().data_fd(), memory.get(), kStep, static_cast<off_t>(at));
     if (got < 0) return base::errno_error(errno, path.string());
     if (static_cast<size_t>(got) < real)
       return absl::DataLossError(path.string() + " is cut short");

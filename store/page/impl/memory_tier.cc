@@ -141,6 +141,11 @@ void MemoryTier::retry_later(absl::AnyInvocable<void()> retry) {
   retries_.push_back(std::move(retry));
 }
 
+bool MemoryTier::has_retries() {
+  absl::MutexLock lock(&wake_mutex_);
+  return !retries_.empty();
+}
+
 void MemoryTier::run() {
   const auto work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(wake_mutex_) {
     return ending_ || low_ || !retries_.empty();
@@ -158,8 +163,9 @@ void MemoryTier::run() {
     bool stuck = false;
     while (!stuck && pool_.available_pages() < high_pages_) stuck = !make_room(kPagesPerExtent);
     for (auto& retry : retries) retry();
-    // Everything is pinned: pins go within their holders' deadlines, so look again in a moment.
-    if (stuck) absl::SleepFor(absl::Milliseconds(1));
+    // Everything is pinned (or every frame, with pages left): pins go within their holders'
+    // deadlines, so look again in a moment.
+    if (stuck || (!retries.empty() && has_retries())) absl::SleepFor(absl::Milliseconds(1));
   }
 }
 

@@ -75,6 +75,7 @@ class MemoryTier {
   [[nodiscard]] bool detach(uint32_t frame, const Owner& owner)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void wake_if_low();
+  [[nodiscard]] bool has_retries();
   void run();
 
   FramePool pool_;

@@ -22,28 +22,8 @@ class ObjectFile {
   ObjectFile(DiskTier& disk, const ObjectKey& key, const Incarnation& incarnation, bool has_map)
       : disk_(disk), key_(key), incarnation_(incarnation), has_map_(has_map) {}
 
-  /// Opens what is not open yet. The error is the disk's (NOT_FOUND for a file that is gone).
-  [[nodiscard]] absl::Status open() {
-    if (opened_.load(std::memory_order_acquire)) return absl::OkStatus();
-    absl::MutexLock lock(&mutex_);
-    if (opened_.load(std::memory_order_relaxed)) return absl::OkStatus();
-    const std::filesystem::path path = disk_.object_path(key_, incarnation_);
-    auto data = disk_.open_file(path, O_RDONLY);
-    if (!data.ok()) return data.status();
-    if (has_map_) {
-      // A map that is missing shows as one that cannot be read, and is made again.
-      auto map = disk_.open_file(path.string() + ".map", O_RDONLY);
-      if (map.ok()) {
-        map_fd_.store(map->get(), std::memory_order_relaxed);
-        maps_.push_back(*std::move(map));
-      } else if (!absl::IsNotFound(map.status())) {
-        return map.status();
-      }
-    }
-    data_ = *std::move(data);
-    opened_.store(true, std::memory_order_release);
-    return absl::OkStatus();
-  }
+  /// Opens what is not open yet. DATA_LOSS for a data file that is gone, else the disk's error.
+  [[nodiscard]] absl::Status open();
 
   /// Valid after open().
   [[nodiscard]] int data_fd() const { return data_.get(); }
@@ -63,6 +43,7 @@ class ObjectFile {
   const bool has_map_;
   std::atomic<bool> opened_{false};
   absl::Mutex mutex_;
+  bool loss_logged_ ABSL_GUARDED_BY(mutex_) = false;
   // Written once under mutex_, before opened_ is published; read freely after.
   base::UniqueFd data_;
   std::atomic<int> map_fd_{-1};

@@ -23,17 +23,15 @@ ObjectImpl::ObjectImpl(uint64_t id, ObjectSpec spec, StoreCore& core)
 
 ObjectImpl::~ObjectImpl() { core_.memory.drop(*this, /*dying=*/true); }
 
-std::optional<uint32_t> ObjectImpl::pin_hit(uint64_t index, PageMask wanted) {
-  const Extent* extent = extents_.find(index);
-  if (extent == nullptr) return std::nullopt;
-  const uint64_t word = extent->frame.load(std::memory_order_acquire);
+std::optional<uint32_t> ObjectImpl::pin_hit(const Extent& extent, PageMask wanted) {
+  const uint64_t word = extent.frame.load(std::memory_order_acquire);
   if (word == Extent::kNoFrame) return std::nullopt;
   const FrameRef frame = FrameRef::from_word(word);
   FramePool& pool = core_.memory.pool();
   if (!pool.pin(frame)) return std::nullopt;
   // Only now is the frame ours; the words read before the pin may be of an earlier use.
-  if (extent->frame.load(std::memory_order_acquire) == word &&
-      (wanted & ~extent->in_memory.load(std::memory_order_acquire)) == 0) {
+  if (extent.frame.load(std::memory_order_acquire) == word &&
+      (wanted & ~extent.in_memory.load(std::memory_order_acquire)) == 0) {
     core_.memory.use(frame.index);
     return frame.index;
   }
@@ -46,21 +44,32 @@ bool ObjectImpl::try_read(uint64_t offset, uint64_t length, PinnedRange& range) 
   PinnedRangeBuilder builder(core_.memory.pool(), range);
   const uint64_t end = offset + length;
   uint64_t pages = 0;
+  uint64_t zeros = 0;
   for (uint64_t at = offset; at < end;) {
     const uint64_t index = at >> kExtentShift;
     const uint64_t stop = std::min(end, (index + 1) << kExtentShift);
     const PageMask wanted = pages_touched(index, at, stop - at);
-    const std::optional<uint32_t> frame = pin_hit(index, wanted);
-    if (!frame) {
+    const Extent* extent = extents_.find(index);
+    const auto count = static_cast<uint64_t>(std::popcount(wanted));
+    if (extent == nullptr) {
       range.release();
       return false;
     }
-    builder.add(*frame, at & (kExtentSize - 1), stop - at);
-    pages += static_cast<uint64_t>(std::popcount(wanted));
+    if (const std::optional<uint32_t> frame = pin_hit(*extent, wanted)) {
+      builder.add(*frame, at & (kExtentSize - 1), stop - at);
+      pages += count;
+    } else if (extent->known_zero(wanted)) {
+      builder.add_zeros(stop - at);
+      zeros += count;
+    } else {
+      range.release();
+      return false;
+    }
     at = stop;
   }
   core_.counters.add(Counters::kReads);
   core_.counters.add(Counters::kMemoryHitPages, pages);
+  if (zeros != 0) core_.counters.add(Counters::kZeroPages, zeros);
   return true;
 }
 
@@ -82,9 +91,7 @@ PendingRead ObjectImpl::read(uint64_t offset, uint64_t length, ReadDone done) {
   return pending(operation);
 }
 
-absl::StatusOr<Residency> ObjectImpl::residency() {
-  Residency residency;
-  residency.pages = page_count(size_bytes());
+absl::Status ObjectImpl::load_map() {
   for (uint64_t block = 0; block < map_block_count(size_bytes()); ++block) {
     absl::Notification loaded;
     absl::Status status;
@@ -95,10 +102,21 @@ absl::StatusOr<Residency> ObjectImpl::residency() {
     loaded.WaitForNotification();
     if (!status.ok()) return status;
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Residency> ObjectImpl::residency() {
+  Residency residency;
+  residency.pages = page_count(size_bytes());
+  // What is lost is not on disk; that is an answer, not an error.
+  absl::Status disk = file_.open();
+  if (disk.ok()) disk = load_map();
+  if (!disk.ok() && !absl::IsDataLoss(disk)) return disk;
   extents_.for_each_touched(extent_count(), [&](uint64_t, const Extent& extent) {
     const PageMask zero = extent.zero.load();
+    const PageMask on_disk = disk.ok() ? extent.on_disk.load() : 0;
     residency.memory_pages += static_cast<uint64_t>(std::popcount(extent.in_memory.load()));
-    residency.disk_pages += static_cast<uint64_t>(std::popcount(extent.on_disk.load() | zero));
+    residency.disk_pages += static_cast<uint64_t>(std::popcount(on_disk | zero));
     residency.zero_pages += static_cast<uint64_t>(std::popcount(zero));
   });
   return residency;

@@ -63,7 +63,9 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
            length <= spec_.size_bytes - offset;
   }
   /// Pins the extent's frame if it holds all of `wanted`; the frame's index, or nothing.
-  [[nodiscard]] std::optional<uint32_t> pin_hit(uint64_t index, PageMask wanted);
+  [[nodiscard]] std::optional<uint32_t> pin_hit(const Extent& extent, PageMask wanted);
+  /// Tells all extents what the page map says; blocks on the disk.
+  [[nodiscard]] absl::Status load_map();
 
   const uint64_t id_;
   const ObjectSpec spec_;

@@ -8,7 +8,8 @@
 
 namespace blobcache::page {
 
-/// Fills a PinnedRange: each piece hands over one pin that the caller holds.
+/// Fills a PinnedRange: each piece hands over one pin that the caller holds, or is of zeros, which
+/// need none.
 class PinnedRangeBuilder {
  public:
   PinnedRangeBuilder(FramePool& pool, PinnedRange& range) : range_(range) {
@@ -19,6 +20,12 @@ class PinnedRangeBuilder {
   void add(uint32_t frame, uint64_t offset_in_frame, uint64_t length) {
     range_.frames_.push_back(frame);
     range_.pieces_.push_back({range_.pool_->data(frame) + offset_in_frame, length});
+    range_.size_bytes_ += length;
+  }
+
+  /// At most one extent.
+  void add_zeros(uint64_t length) {
+    range_.pieces_.push_back({range_.pool_->zeros(), length});
     range_.size_bytes_ += length;
   }
 

@@ -24,7 +24,7 @@ ReadOperation::ReadOperation(StoreCore& core, std::shared_ptr<ObjectImpl> object
   for (uint64_t at = offset; at < end;) {
     const uint64_t index = at >> kExtentShift;
     const uint64_t stop = std::min(end, (index + 1) << kExtentShift);
-    parts_.push_back({index, at, stop, pages_touched(index, at, stop - at), kNoFrame});
+    parts_.push_back({index, at, stop, pages_touched(index, at, stop - at)});
     at = stop;
   }
 }
@@ -42,13 +42,35 @@ bool ReadOperation::ended() {
 }
 
 void ReadOperation::begin_part(size_t part) {
+  // What is zero needs no frame, so the map comes first. Pages that a source brings are worth more
+  // than that.
+  const uint64_t index = parts_[part].index;
+  if (object_->source() != nullptr || object_->extents().get(index).map_loaded) {
+    place_part(part);
+    return;
+  }
+  // A map that cannot be had is the fetch's to tell.
+  core_.maps.load(object_, map_block_of(index),
+                  [self = shared_from_this(), part](const absl::StatusOr<MapCache::Block>&) {
+                    self->place_part(part);
+                  });
+}
+
+void ReadOperation::place_part(size_t part) {
   if (ended()) {
     part_done(part, absl::OkStatus());
     return;
   }
-  if (attach_frame(parts_[part]) && join(part)) return;
+  Part& here = parts_[part];
+  if (object_->extents().get(here.index).known_zero(here.wanted)) {
+    here.is_zero = true;
+    core_.counters.add(Counters::kZeroPages, count(here.wanted));
+    part_done(part, absl::OkStatus());
+    return;
+  }
+  if (attach_frame(here) && join(part)) return;
   // Every frame is pinned. Pins go within their holders' deadlines; try again when some have.
-  core_.memory.retry_later([self = shared_from_this(), part] { self->begin_part(part); });
+  core_.memory.retry_later([self = shared_from_this(), part] { self->place_part(part); });
 }
 
 bool ReadOperation::attach_frame(Part& part) {
@@ -146,7 +168,11 @@ void ReadOperation::finish() {
   if (done && status.ok()) {
     PinnedRangeBuilder builder(pool, range);
     for (const Part& part : parts_) {
-      builder.add(part.frame, part.begin & (kExtentSize - 1), part.end - part.begin);
+      if (part.is_zero) {
+        builder.add_zeros(part.end - part.begin);
+      } else {
+        builder.add(part.frame, part.begin & (kExtentSize - 1), part.end - part.begin);
+      }
     }
   } else {
     for (const Part& part : parts_) {
@@ -185,18 +211,17 @@ void ReadOperation::leave_flights() {
     const auto at = shard.flights.find(id);
     if (at == shard.flights.end()) continue;
     Flight& flight = at->second;
-    PageMask still_wanted = 0;
     std::erase_if(flight.waiters, [&](const Flight::Waiter& waiter) {
       const bool ours = waiter.operation.get() == this;
-      if (ours) {
-        left.push_back(waiter.part);
-      } else {
-        still_wanted |= waiter.waiting;
-      }
+      if (ours) left.push_back(waiter.part);
       return ours;
     });
-    for (const Flight::SourceFetch& fetch : flight.source_fetches) {
-      if ((fetch.pages & still_wanted) == 0) unwanted.push_back(fetch.fetch);
+    const PageMask still_wanted = flight.waited_for();
+    for (Flight::SourceFetch& fetch : flight.source_fetches) {
+      if (fetch.cancelled || (fetch.pages & still_wanted) != 0) continue;
+      // Who joins from here on gets a fetch of his own, if this one ends as cancelled.
+      fetch.cancelled = true;
+      unwanted.push_back(fetch.fetch);
     }
   }
   for (const auto& fetch : unwanted) fetch->cancel();

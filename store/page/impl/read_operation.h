@@ -48,9 +48,13 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
     uint64_t end = 0;
     PageMask wanted = 0;
     uint32_t frame = kNoFrame;  ///< pinned by this read
+    bool is_zero = false;       ///< all of it, so that it needs no frame
   };
 
+  /// Finds out where the part's pages are.
   void begin_part(size_t part);
+  /// Gives the part its frame and joins or starts its fetches; or sees that it is all zeros.
+  void place_part(size_t part);
   /// Pins the extent's frame, giving it one first if need be. False when there is no memory now.
   [[nodiscard]] bool attach_frame(Part& part);
   /// Joins the fetches under way and starts what is missing. False when there is no memory now.

@@ -5,13 +5,15 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
-#include <cstring>
+#include <functional>
 #include <optional>
+#include <thread>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "store/page/geometry.h"
 #include "store/page/page_store.h"
+#include "test/store/page/store_fixture.h"
 #include "test/temporary_directory.h"
 
 namespace blobcache::page {
@@ -36,6 +38,7 @@ class ManualSource final : public Source {
     waiting->into = into;
     waiting->done = std::move(done);
     fetches.push_back(waiting);
+    if (during_fetch) during_fetch();
     class Handle final : public Fetch {
      public:
       explicit Handle(std::shared_ptr<Waiting> waiting) : waiting_(std::move(waiting)) {}
@@ -58,6 +61,7 @@ class ManualSource final : public Source {
   }
 
   std::vector<std::shared_ptr<Waiting>> fetches;
+  std::function<void()> during_fetch;  ///< called before fetch() returns, if set
 };
 
 struct Setup {
@@ -153,6 +157,63 @@ TEST_CASE("one waiter's cancel leaves the others alone; the last one's ends the 
   CHECK(second.calls == 1);
   CHECK(setup.store->stats().flights == 0);
   CHECK(setup.store->stats().memory_pinned_frames == 0);
+}
+
+TEST_CASE("who joins a fetch that is being cancelled gets his pages, not another's cancel") {
+  Setup setup;
+  Answer first;
+  Answer second;
+  setup.object->read(0, 3 * kPageSize, first.take()).cancel();
+  REQUIRE(setup.source->fetches[0]->cancelled);
+  setup.object->read(kPageSize, 100, second.take());
+  CHECK(setup.source->fetches.size() == 1);
+  setup.source->answer(0, absl::CancelledError(""));
+  CHECK(second.calls == 0);
+  // Only what is wanted is asked for again.
+  REQUIRE(setup.source->fetches.size() == 2);
+  CHECK(setup.source->fetches[1]->offset == kPageSize);
+  CHECK(setup.source->fetches[1]->into.size() == kPageSize);
+  setup.source->answer(1, absl::OkStatus());
+  REQUIRE(second.calls == 1);
+  CHECK(second.value->ok());
+  second.value.reset();
+  CHECK(setup.store->stats().flights == 0);
+  CHECK(setup.store->stats().memory_pinned_frames == 0);
+}
+
+TEST_CASE("a source that gives up by itself is not asked over and over") {
+  Setup setup;
+  Answer answer;
+  setup.object->read(0, 100, answer.take());
+  setup.source->answer(0, absl::CancelledError("shutting down"));
+  CHECK(setup.source->fetches.size() == 1);
+  CHECK(absl::IsCancelled(answer.value->status()));
+}
+
+TEST_CASE("a cancel that comes before there is something to cancel is not lost") {
+  Fixture fixture;
+  const auto source = std::make_shared<ManualSource>();
+  absl::Notification asked;
+  absl::Notification cancelled;
+  source->during_fetch = [&] {
+    asked.Notify();
+    cancelled.WaitForNotification();
+  };
+  // A damaged page makes the store turn to the source on a thread of its own.
+  ObjectSpec spec = fixture.put(random_bytes(300'000, 1), 1);
+  flip_byte(fixture.file_of(spec), 100);
+  spec.source = source;
+  const ObjectRef object = fixture.store().attach(spec);
+  Answer answer;
+  PendingRead read = object->read(0, 100, answer.take());
+  asked.WaitForNotification();
+  read.cancel();
+  CHECK(absl::IsCancelled(answer.value->status()));
+  cancelled.Notify();
+  while (!source->fetches.at(0)->cancelled) std::this_thread::yield();
+  source->answer(0, absl::CancelledError(""));
+  CHECK(fixture.store().stats().flights == 0);
+  CHECK(source->fetches.size() == 1);
 }
 
 TEST_CASE("a cancelled fetch that was faster still serves the next reader") {
