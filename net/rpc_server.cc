@@ -85,6 +85,7 @@ absl::Status RpcServerImpl::open(const RpcServerOptions& options,
   desk.admin_group = options.admin_group;
   if (has_tcp(options)) {
     BLOBCACHE_ASSIGN_OR_RETURN(desk.tcp_credentials, load_credentials(options));
+    desk.tcp_is_guarded = !options.token_file.empty() || !options.tls_client_ca.empty();
   }
   BLOBCACHE_ASSIGN_OR_RETURN(acceptor_, Acceptor::listen(options.listen));
   BLOBCACHE_ASSIGN_OR_RETURN(desk_, FrontDesk::open(door_, services, desk));

@@ -43,12 +43,15 @@ struct RpcServerOptions {
 /// Who may call: on a unix socket the peer is known by SO_PEERCRED; root and the daemon's own user
 /// may do all, members of admin_group may do all, others who may open the socket may call Data. On
 /// TCP a right token or a client certificate may do all (where both are configured, both are
-/// needed); without either configured (loopback) everything is allowed to local users, as the
-/// socket is only reachable from this machine.
+/// needed); without either configured everybody who reaches the listener may call Data, and Admin
+/// is PERMISSION_DENIED: on loopback that is every user and every program of this machine.
 ///
-/// What a put over a unix socket names belongs to the user who called (to the daemon's user for the
-/// 33rd and later user of a run, and over TCP). Data.Put: at most 64 at once; more wait up to 30 s,
-/// then RESOURCE_EXHAUSTED. At most max_streams calls to Data at once; more are RESOURCE_EXHAUSTED.
+/// Who may call Data may read every file. What a put over a unix socket names belongs to the user
+/// who called (to the daemon's user for the 33rd and later user of a run, and over TCP). Who may
+/// administer replaces any name, and a user of the unix socket names whose files are his own; the
+/// 33rd and later user, and who comes over unguarded TCP, makes new names only. Data.Put: at most
+/// 64 at once; more wait up to 30 s, then RESOURCE_EXHAUSTED. At most max_streams calls to Data at
+/// once; more are RESOURCE_EXHAUSTED.
 ///
 /// Thread-safe.
 class RpcServer {

@@ -152,7 +152,7 @@ class AdminServiceImpl final : public v1::Admin::Service {
     }
     std::memcpy(key.bytes.data(), request->digest().data(), key.bytes.size());
     const absl::StatusOr<tree::Node> node =
-        parts_.names.bind(request->path(), key, {::geteuid(), ::getegid()});
+        parts_.names.bind(request->path(), key, {::geteuid(), ::getegid(), tree::MayReplace::kAll});
     if (!node.ok()) return to_grpc(node.status());
     fill(*node, *response->mutable_node());
     return grpc::Status::OK;

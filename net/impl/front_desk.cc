@@ -11,18 +11,32 @@
 #include "base/status.h"
 
 namespace blobcache::net {
+namespace {
+
+constexpr const char* kNeedsRights =
+    "needs root, the user that blobcached runs as, or the configured admin group";
+constexpr const char* kNeedsGuard =
+    "is refused on a TCP listener that asks for neither a token nor a client certificate; use the "
+    "unix socket, or configure grpc.token_file or grpc.tls_client_ca";
+
+}  // namespace
 
 FrontDesk::FrontDesk(DataDoor& door, std::vector<grpc::Service*> others, const Options& options)
-    : door_(door), others_(std::move(others)), options_(options), self_{geteuid(), getegid()} {}
+    : door_(door),
+      others_(std::move(others)),
+      options_(options),
+      uid_(geteuid()),
+      gid_(getegid()) {}
 
 absl::StatusOr<std::unique_ptr<FrontDesk>> FrontDesk::open(DataDoor& door,
                                                            std::vector<grpc::Service*> others,
                                                            const Options& options) {
   std::unique_ptr<FrontDesk> desk(new FrontDesk(door, std::move(others), options));
-  BLOBCACHE_RETURN_IF_ERROR(desk->server_for(Peer{geteuid(), getegid(), {}}).status());
+  BLOBCACHE_RETURN_IF_ERROR(desk->server_for(Peer{desk->uid_, desk->gid_, {}}).status());
   if (options.tcp_credentials != nullptr) {
-    BLOBCACHE_ASSIGN_OR_RETURN(desk->tcp_,
-                               desk->make_server({desk->self_, true}, options.tcp_credentials));
+    BLOBCACHE_ASSIGN_OR_RETURN(
+        desk->tcp_, desk->make_server(desk->as_ourselves(options.tcp_is_guarded, kNeedsGuard),
+                                      options.tcp_credentials));
   }
   return desk;
 }
@@ -33,16 +47,25 @@ absl::StatusOr<std::unique_ptr<HostedServer>> FrontDesk::make_server(
   return HostedServer::create(door_, caller, others_, options_.transport, credentials);
 }
 
+HostedServer::Caller FrontDesk::as_ourselves(bool admin, const char* why_denied) const {
+  return {
+      {uid_, gid_, admin ? tree::MayReplace::kAll : tree::MayReplace::kNone}, admin, why_denied};
+}
+
 absl::StatusOr<HostedServer*> FrontDesk::server_for(const Peer& peer) {
-  const bool admin = may_administer(peer, self_.uid, options_.admin_group);
+  const bool admin = may_administer(peer, uid_, options_.admin_group);
   const UserKey key{peer.uid, peer.gid, admin};
   const bool known = users_.contains(key);
   const bool own = known || users_.size() < kMaxUsers;
   std::unique_ptr<HostedServer>& server = own ? users_[key] : shared_[admin];
   if (server == nullptr) {
-    const tree::Creator creator = own ? tree::Creator{peer.uid, peer.gid} : self_;
+    HostedServer::Caller caller = as_ourselves(admin, kNeedsRights);
+    if (own) {
+      const auto replace = admin ? tree::MayReplace::kAll : tree::MayReplace::kOwn;
+      caller.creator = {peer.uid, peer.gid, replace};
+    }
     absl::StatusOr<std::unique_ptr<HostedServer>> made =
-        make_server({creator, admin}, grpc::InsecureServerCredentials());
+        make_server(caller, grpc::InsecureServerCredentials());
     if (!made.ok()) {
       if (own) users_.erase(key);
       return made.status();

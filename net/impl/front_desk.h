@@ -28,6 +28,12 @@ namespace blobcache::net {
 /// who come later share two, by whether they may administer, and what they create belongs to the
 /// daemon's user.
 ///
+/// Over TCP a caller is trusted as far as the credentials know him: where they ask for a token or a
+/// client certificate he is an administrator, and else nobody, who may call Data alone.
+///
+/// Who may not administer and is not known by his uid owns no name, so he replaces none: what he
+/// makes belongs to the daemon's user, and so may other names.
+///
 /// One thread at a time. `door` and `others` must outlive it.
 class FrontDesk {
  public:
@@ -38,6 +44,7 @@ class FrontDesk {
     std::optional<gid_t> admin_group;
     /// For TCP; absent when there is no TCP listener.
     std::shared_ptr<grpc::ServerCredentials> tcp_credentials;
+    bool tcp_is_guarded = false;  ///< they let in only who shows a token or a certificate
   };
 
   /// Starts the servers for our own user and for TCP; fails if gRPC cannot.
@@ -57,6 +64,8 @@ class FrontDesk {
   FrontDesk(DataDoor& door, std::vector<grpc::Service*> others, const Options& options);
 
   [[nodiscard]] absl::StatusOr<HostedServer*> server_for(const Peer& peer);
+  /// A caller whose files belong to our own user: an administrator, or a stranger.
+  [[nodiscard]] HostedServer::Caller as_ourselves(bool admin, const char* why_denied) const;
   [[nodiscard]] absl::StatusOr<std::unique_ptr<HostedServer>> make_server(
       const HostedServer::Caller& caller,
       const std::shared_ptr<grpc::ServerCredentials>& credentials) const;
@@ -64,7 +73,8 @@ class FrontDesk {
   DataDoor& door_;
   const std::vector<grpc::Service*> others_;
   const Options options_;
-  const tree::Creator self_;
+  const uid_t uid_;  ///< our own
+  const gid_t gid_;
   std::map<UserKey, std::unique_ptr<HostedServer>> users_;
   std::map<bool, std::unique_ptr<HostedServer>> shared_;  ///< by whether they may administer
   std::unique_ptr<HostedServer> tcp_;

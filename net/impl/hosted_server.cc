@@ -3,7 +3,6 @@
 #include <grpcpp/resource_quota.h>
 
 #include <algorithm>
-#include <string>
 
 #include "absl/status/status.h"
 #include "net/impl/wire.h"
@@ -57,10 +56,7 @@ void configure(grpc::ServerBuilder& builder, const TransportOptions& transport) 
 
 grpc::ServerGenericBidiReactor* DenyingService::CreateReactor(
     grpc::GenericCallbackServerContext* context) {
-  const grpc::Status status(
-      grpc::StatusCode::PERMISSION_DENIED,
-      context->method() +
-          " needs root, the user that blobcached runs as, or the configured admin group");
+  const grpc::Status status(grpc::StatusCode::PERMISSION_DENIED, context->method() + " " + why_);
   return std::make_unique<Refusal>(status).release();
 }
 
@@ -68,7 +64,7 @@ absl::StatusOr<std::unique_ptr<HostedServer>> HostedServer::create(
     DataDoor& door, const Caller& caller, const std::vector<grpc::Service*>& others,
     const TransportOptions& transport,
     const std::shared_ptr<grpc::ServerCredentials>& credentials) {
-  std::unique_ptr<HostedServer> hosted(new HostedServer(door, caller.creator));
+  std::unique_ptr<HostedServer> hosted(new HostedServer(door, caller));
   grpc::ServerBuilder builder;
   configure(builder, transport);
   builder.RegisterService(&hosted->data_);

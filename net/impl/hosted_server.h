@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -19,8 +21,14 @@ namespace blobcache::net {
 /// whose callers may not administer. Thread-safe.
 class DenyingService final : public grpc::CallbackGenericService {
  public:
+  /// `why` follows the method's name in the answer.
+  explicit DenyingService(std::string why) : why_(std::move(why)) {}
+
   grpc::ServerGenericBidiReactor* CreateReactor(
       grpc::GenericCallbackServerContext* context) override;
+
+ private:
+  const std::string why_;
 };
 
 /// How gRPC's transport is to behave. Value type.
@@ -40,7 +48,8 @@ class HostedServer {
  public:
   struct Caller {
     tree::Creator creator;
-    bool admin = false;  ///< may call `others`
+    bool admin = false;      ///< may call `others`
+    std::string why_denied;  ///< what one who may not is told, after the method's name
   };
 
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<HostedServer>> create(
@@ -55,7 +64,8 @@ class HostedServer {
   void stop(std::chrono::system_clock::time_point deadline) { server_->Shutdown(deadline); }
 
  private:
-  HostedServer(DataDoor& door, const tree::Creator& creator) : data_(door, creator) {}
+  HostedServer(DataDoor& door, const Caller& caller)
+      : data_(door, caller.creator), denying_(caller.why_denied) {}
 
   DataService data_;
   DenyingService denying_;

@@ -144,7 +144,7 @@ class CatalogNamespace final : public Namespace {
   absl::StatusOr<Counts> counts() override;
 
  private:
-  absl::Status check_bind_path(std::string_view path);
+  absl::Status check_bind_path(std::string_view path, const Creator& creator);
 
   const std::shared_ptr<StoreLock> lock_;
   page::PageStore& store_;
@@ -229,25 +229,25 @@ absl::StatusOr<page::ObjectRef> CatalogNamespace::open(NodeId node) {
 }
 
 /// What is certain to fail at the commit fails before a byte is moved.
-absl::Status CatalogNamespace::check_bind_path(std::string_view path) {
+absl::Status CatalogNamespace::check_bind_path(std::string_view path, const Creator& creator) {
   BLOBCACHE_ASSIGN_OR_RETURN(const PathNames names, split_path(path));
   BLOBCACHE_RETURN_IF_ERROR(check_bindable(names));
   const absl::StatusOr<Node> node = resolve(path);
   if (absl::IsNotFound(node.status())) return absl::OkStatus();
   BLOBCACHE_RETURN_IF_ERROR(node.status());
-  if (node->type == NodeType::kFile) return absl::OkStatus();
+  if (node->type == NodeType::kFile) return check_replaceable(path, node->uid, creator);
   return absl::FailedPreconditionError(fmt::format("{}: is a directory", printable(path)));
 }
 
 absl::StatusOr<std::unique_ptr<BlobWriter>> CatalogNamespace::put(std::string_view bind_path,
                                                                   const Creator& creator,
                                                                   uint64_t size_hint) {
-  if (!bind_path.empty()) BLOBCACHE_RETURN_IF_ERROR(check_bind_path(bind_path));
+  if (!bind_path.empty()) BLOBCACHE_RETURN_IF_ERROR(check_bind_path(bind_path, creator));
   BLOBCACHE_RETURN_IF_ERROR(housekeeper_.expire());
   BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<page::ObjectWriter> writer,
                              store_.create(page::Retention::kKept, size_hint));
-  return std::make_unique<BlobPut>(edits_, clock_, std::move(writer),
-                                   std::string(bind_path), creator);
+  return std::make_unique<BlobPut>(edits_, clock_, std::move(writer), std::string(bind_path),
+                                   creator);
 }
 
 absl::StatusOr<Node> CatalogNamespace::bind(std::string_view path, const page::ObjectKey& key,

@@ -64,10 +64,18 @@ struct NamespaceOptions {
   std::shared_ptr<StoreLock> lock;    ///< held already; absent: open() takes it
 };
 
-/// Who creates a file or directory under files/.
+/// Which names somebody may bind anew.
+enum class MayReplace : uint8_t {
+  kNone,  ///< we do not know who he is: what he creates is not his
+  kOwn,   ///< those whose file belongs to him, by its uid
+  kAll,   ///< an administrator
+};
+
+/// Who creates a file or directory under files/, and what he may replace by it. Value type.
 struct Creator {
   uid_t uid = 0;
   gid_t gid = 0;
+  MayReplace may_replace = MayReplace::kOwn;
 };
 
 /// The tree: which names exist and which object each one means.
@@ -79,7 +87,8 @@ struct Creator {
 /// Paths have no leading slash ("files/a/b"); one is tolerated, and "" is the root. A path with an
 /// empty component, "." or "..", a NUL byte, a component over 255 bytes or over 4,096 bytes in all
 /// is INVALID_ARGUMENT with the reason. NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION (a directory
-/// where a file is wanted or the reverse) and PERMISSION_DENIED (binding outside files/) otherwise.
+/// where a file is wanted or the reverse) and PERMISSION_DENIED (binding outside files/, or a name
+/// whose file the creator may not replace) otherwise.
 ///
 /// Thread-safe. Calls may wait for the catalog (SQLite) for a moment, never for a page or the
 /// network.
@@ -107,7 +116,8 @@ class Namespace {
 
   // Changing. Each change is durable when the call returns.
   /// Begins a blob. `bind_path` ("files/..."), when not empty, is bound to it in the same
-  /// transaction that makes it visible; parent directories are made. The path is checked at once.
+  /// transaction that makes it visible; parent directories are made. The path, and whether
+  /// `creator` may replace what it means, are checked at once and again in that transaction.
   [[nodiscard]] virtual absl::StatusOr<std::unique_ptr<BlobWriter>> put(std::string_view bind_path,
                                                                         const Creator& creator,
                                                                         uint64_t size_hint) = 0;

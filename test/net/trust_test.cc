@@ -87,6 +87,39 @@ TEST_CASE("a token guards every method on TCP and none on a unix socket") {
   CHECK(ask_admin(local->channel()).ok());
 }
 
+TEST_CASE("a TCP listener that asks for nothing serves Data, makes new names only, and no Admin") {
+  FakeAdmin admin;
+  const TempDir dir;
+  RpcServerOptions options;
+  options.listen = {Fixture::tcp_address(),
+                    {base::ListenAddress::Kind::kUnix, (dir.path() / "s").string(), "", 0}};
+  const Fixture fixture(options, {&admin});
+  const Bytes content = random_bytes(100, 1);
+
+  const auto stranger = fixture.client();
+  const grpc::Status status = ask_admin(stranger->channel());
+  CHECK(status.error_code() == grpc::StatusCode::PERMISSION_DENIED);
+  CHECK(status.error_message() ==
+        "/blobcache.v1.Admin/Status is refused on a TCP listener that asks for neither a token nor "
+        "a client certificate; use the unix socket, or configure grpc.token_file or "
+        "grpc.tls_client_ca");
+  CHECK(put(*stranger, "files/x", content).ok());
+  CHECK((value_of(get(*stranger, "files/x")) == content));
+
+  RpcClientOptions client_options;
+  client_options.endpoint = fixture.server->addresses()[1];
+  const auto owner = value_of(RpcClient::connect(client_options));
+  CHECK(ask_admin(owner->channel()).ok());
+  // The daemon's own user made both, and a stranger is not he.
+  CHECK(put(*owner, "files/y", content).ok());
+  for (const char* name : {"files/x", "files/y"}) {
+    CHECK(put(*stranger, name, random_bytes(100, 2)).status().code() ==
+          absl::StatusCode::kPermissionDenied);
+    CHECK((value_of(get(*owner, name)) == content));
+  }
+  CHECK(put(*owner, "files/x", random_bytes(100, 2)).ok());
+}
+
 TEST_CASE("a token file that cannot be used stops the start") {
   const TempDir dir;
   const Store store;
@@ -148,10 +181,13 @@ TEST_CASE("TLS") {
   const Bytes content = random_bytes(2'500'000, 1);
 
   SUBCASE("the server shows its certificate") {
-    const Fixture fixture(options);
+    FakeAdmin admin;
+    const Fixture fixture(options, {&admin});
     const auto client = fixture.client(anonymous);
     CHECK(put(*client, "files/x", content).ok());
     CHECK((value_of(get(*client, "files/x")) == content));
+    // Which tells nothing of who the client is.
+    CHECK(ask_admin(client->channel()).error_code() == grpc::StatusCode::PERMISSION_DENIED);
 
     RpcClientOptions other = anonymous;
     other.tls_ca = authority.file("stranger.pem");
@@ -249,18 +285,24 @@ struct Users : AdminHolder, Fixture {
     return grpc::CreateInsecureChannelFromFd("user", fd.release());
   }
 
-  /// Puts a small file and returns its node.
-  tree::Node put_as(const std::shared_ptr<grpc::Channel>& user, const std::string& name) {
+  /// Puts an empty file.
+  grpc::Status try_put_as(const std::shared_ptr<grpc::Channel>& user, const std::string& name) {
     grpc::ClientContext context;
     v1::PutResponse response;
     const auto stream = v1::Data::NewStub(user)->Put(&context, &response);
     v1::PutRequest request;
     request.mutable_header()->set_name(name);
-    CHECK(stream->Write(request));
+    // A put that is refused ends before its last message.
+    bool more = stream->Write(request);
     request.mutable_finish()->set_size(0);
-    CHECK(stream->Write(request));
-    stream->WritesDone();
-    const grpc::Status status = stream->Finish();
+    more = more && stream->Write(request);
+    if (more) stream->WritesDone();
+    return stream->Finish();
+  }
+
+  /// The same, and returns its node.
+  tree::Node put_as(const std::shared_ptr<grpc::Channel>& user, const std::string& name) {
+    const grpc::Status status = try_put_as(user, name);
     CAPTURE(status.error_message());
     REQUIRE(status.ok());
     return value_of(store.names->resolve(name));
@@ -296,6 +338,26 @@ TEST_CASE("on a unix socket everybody may call Data, and only some Admin") {
   denied(ask_admin(nobody));  // still, after others came
 }
 
+TEST_CASE("on a unix socket a name is replaced by its owner and by administrators alone") {
+  if (!is_root()) return;
+  RpcServerOptions options;
+  options.admin_group = gid_t{4242};
+  Users users(options);
+  const auto alice = users.channel(50'001, 50'000);
+  const auto bob = users.channel(50'002, 50'000);
+  users.put_as(alice, "files/d/x");
+  const grpc::Status denied = users.try_put_as(bob, "files/d/x");
+  CHECK(denied.error_code() == grpc::StatusCode::PERMISSION_DENIED);
+  CHECK(denied.error_message() ==
+        "files/d/x: belongs to uid 50001; only its owner or an administrator may replace it");
+  CHECK(value_of(users.store.names->resolve("files/d/x")).uid == 50'001);
+  CHECK(users.put_as(alice, "files/d/x").uid == 50'001);
+  CHECK(users.put_as(bob, "files/d/y").uid == 50'002);
+  CHECK(users.put_as(users.channel(50'003, 4242), "files/d/x").uid == 50'003);
+  CHECK(users.put_as(users.channel(0, 0), "files/d/y").uid == 0);
+  CHECK_FALSE(users.try_put_as(bob, "files/d/y").ok());
+}
+
 TEST_CASE("users beyond the number that are kept apart are served and trusted no more") {
   if (!is_root()) return;
   Users users;
@@ -307,6 +369,10 @@ TEST_CASE("users beyond the number that are kept apart are served and trusted no
     CHECK(node.uid == (i < 31 ? 50'000 + i : geteuid()));
   }
   CHECK(users.put_as(users.channel(50'003, 50'000), "files/again").uid == 50'003);
+  // They own nothing, not even what belongs to the daemon's user for their sake.
+  const auto last = users.channel(50'039, 50'000);
+  CHECK(users.try_put_as(last, "files/u/39").error_code() == grpc::StatusCode::PERMISSION_DENIED);
+  CHECK(users.try_put_as(last, "files/u/0").error_code() == grpc::StatusCode::PERMISSION_DENIED);
 }
 
 }  // namespace

@@ -115,6 +115,21 @@ absl::Status check_bindable(const PathNames& path) {
   return absl::OkStatus();
 }
 
+absl::Status check_replaceable(std::string_view path, uid_t owner, const Creator& creator) {
+  switch (creator.may_replace) {
+    case MayReplace::kAll:
+      return absl::OkStatus();
+    case MayReplace::kOwn:
+      if (creator.uid == owner) return absl::OkStatus();
+      break;
+    case MayReplace::kNone:
+      break;
+  }
+  return absl::PermissionDeniedError(
+      fmt::format("{}: belongs to uid {}; only its owner or an administrator may replace it",
+                  printable(path), owner));
+}
+
 absl::StatusOr<FileRow> bind_path(CatalogWriter& catalog, const PathNames& path,
                                   const BlobRow& blob, const Creator& creator, absl::Time now,
                                   Effects& effects) {
@@ -125,6 +140,10 @@ absl::StatusOr<FileRow> bind_path(CatalogWriter& catalog, const PathNames& path,
                              catalog.find_entry(parent, path.back()));
   if (old && old->file.is_directory) {
     return absl::FailedPreconditionError(fmt::format("{}: is a directory", path_text(path)));
+  }
+  if (old) {
+    BLOBCACHE_RETURN_IF_ERROR(
+        check_replaceable(fmt::format("{}", fmt::join(path, "/")), old->file.uid, creator));
   }
   FileRow file;
   file.mode = kFileMode;

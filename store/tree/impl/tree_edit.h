@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -39,9 +41,14 @@ struct Effects {
 /// INVALID_ARGUMENT for the root, PERMISSION_DENIED for a path that is not beneath files/.
 [[nodiscard]] absl::Status check_bindable(const PathNames& path);
 
+/// PERMISSION_DENIED, naming `path` and who may, unless `creator` may bind anew a name whose file
+/// belongs to `owner`.
+[[nodiscard]] absl::Status check_replaceable(std::string_view path, uid_t owner,
+                                             const Creator& creator);
+
 /// Binds files/... to `blob`, making parent directories and replacing the file that the name meant.
 /// Returns the new file. FAILED_PRECONDITION when a file is where a directory is wanted or the
-/// reverse.
+/// reverse; else as check_replaceable().
 [[nodiscard]] absl::StatusOr<FileRow> bind_path(CatalogWriter& catalog, const PathNames& path,
                                                 const BlobRow& blob, const Creator& creator,
                                                 absl::Time now, Effects& effects);
