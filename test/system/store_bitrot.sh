@@ -67,7 +67,7 @@ mount_at "$MNT"
 expect_fail any 'Input/output error' cat "$MNT/files/image"
 expect_fail 1 '^blobcachectl: .*gone' ctl get files/image -o "$TEST_DIR/part"
 expect_fail any 'Input/output error' nbdcopy "$(nbd_uri files/image)" "$TEST_DIR/part"
-expect_equal 0 "$(ctl --json stat files/image | jq .pages.disk)" "pages on disk of a file that is gone"
+expect_equal 0 "$(ctl --json stat files/image | jq .residency.disk_pages)" "pages on disk of a file that is gone"
 heal
 unmount_at "$MNT"
 stop_daemon

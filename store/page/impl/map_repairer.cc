@@ -63,16 +63,7 @@ void MapRepairer::run() {
       object = line_.front();
       line_.pop_front();
     }
-    absl::Status outcome = absl::DataLossError(
-        fmt::format("the page map of object {} is damaged, and its file does not match its digest",
-                    object->key().hex()));
-    if (!object->beyond_repair()) {
-      outcome = rebuild(*object);
-      if (!outcome.ok()) {
-        object->set_beyond_repair();
-        spdlog::error("cannot rebuild a page map: {}", base::message(outcome));
-      }
-    }
+    const absl::Status outcome = repair_now(*object);
     std::vector<Repaired> waiting;
     {
       absl::MutexLock lock(&mutex_);
@@ -83,9 +74,23 @@ void MapRepairer::run() {
   }
 }
 
+absl::Status MapRepairer::repair_now(ObjectImpl& object) {
+  BLOBCACHE_RETURN_IF_ERROR(object.file().open());
+  if (object.beyond_repair()) {
+    return absl::DataLossError(
+        fmt::format("the page map of object {} is damaged, and its file does not match its digest",
+                    object.key().hex()));
+  }
+  absl::Status outcome = rebuild(object);
+  if (!outcome.ok()) {
+    object.set_beyond_repair();
+    spdlog::error("cannot rebuild a page map: {}", base::message(outcome));
+  }
+  return outcome;
+}
+
 absl::Status MapRepairer::scan(ObjectImpl& object, MapBuilder& builder) {
   if (hash_ == nullptr) return absl::DataLossError("its page map is damaged");
-  BLOBCACHE_RETURN_IF_ERROR(object.file().open());
   const std::filesystem::path path = disk_.object_path(object.key(), object.incarnation());
   const std::unique_ptr<ContentHash> hash = hash_();
   const AlignedMemory memory = allocate_aligned(kStep);

@@ -41,9 +41,10 @@ class MapRepairer {
 
  private:
   void run();
+  [[nodiscard]] absl::Status repair_now(ObjectImpl& object);
   [[nodiscard]] absl::Status rebuild(ObjectImpl& object);
-  /// Reads the whole file into `builder` and the hash; DATA_LOSS when the hash is not the object's
-  /// key.
+  /// Reads the whole (open) file into `builder` and the hash; DATA_LOSS when the hash is not the
+  /// object's key.
   [[nodiscard]] absl::Status scan(ObjectImpl& object, class MapBuilder& builder);
 
   DiskTier& disk_;

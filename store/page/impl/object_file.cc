@@ -17,12 +17,10 @@ absl::Status ObjectFile::open() {
   const std::filesystem::path path = disk_.object_path(key_, incarnation_);
   absl::StatusOr<base::UniqueFd> data = disk_.open_file(path, O_RDONLY);
   if (absl::IsNotFound(data.status())) {
-    absl::Status lost =
-        absl::DataLossError(fmt::format("{}: the object's file is gone", path.string()));
     // Once: its readers may ask again and again.
-    if (!loss_logged_) spdlog::error("{}", base::message(lost));
+    if (!loss_logged_) spdlog::error("the file of an object is gone: {}", path.string());
     loss_logged_ = true;
-    return lost;
+    return absl::DataLossError(fmt::format("object {}: its file is gone", key_.hex()));
   }
   if (!data.ok()) return data.status();
   if (has_map_) {
