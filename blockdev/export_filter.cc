@@ -21,6 +21,8 @@ absl::StatusOr<ExportFilter> ExportFilter::parse(const std::vector<std::string>&
       reason = "it is empty";
     } else if (text.front() == '/' || text.back() == '/') {
       reason = "it starts or ends with a slash";
+    } else if (text.find_first_of("[]") != std::string::npos) {
+      reason = "brackets have no meaning here; \"?\" stands for any one character";
     } else if (text.size() > kMaxPattern) {
       reason = "it is over 4096 bytes";
     }

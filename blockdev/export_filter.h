@@ -16,11 +16,12 @@ namespace blobcache::blockdev {
 ///     files/images/*     what lies directly in files/images
 ///     files/**/*.img     every .img file under files, at any depth
 ///
-/// Everything else stands for itself. Immutable, so any thread may ask.
+/// Everything else stands for itself; brackets, which elsewhere stand for a choice of characters,
+/// are refused, so that nobody believes that they do here. Immutable, so any thread may ask.
 class ExportFilter {
  public:
-  /// INVALID_ARGUMENT, naming the pattern, for one that is empty, starts or ends with a slash, or
-  /// is over 4,096 bytes. An empty list allows nothing.
+  /// INVALID_ARGUMENT, naming the pattern, for one that is empty, starts or ends with a slash, has
+  /// a bracket, or is over 4,096 bytes. An empty list allows nothing.
   [[nodiscard]] static absl::StatusOr<ExportFilter> parse(const std::vector<std::string>& patterns);
 
   /// `path` has no leading slash.

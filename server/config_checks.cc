@@ -1,8 +1,15 @@
 #include "server/impl/config_checks.h"
 
 #include <fmt/format.h>
+#include <grp.h>
 
+#include <algorithm>
+#include <array>
+#include <system_error>
 #include <vector>
+
+#include "base/status.h"
+#include "blockdev/export_filter.h"
 
 namespace blobcache::server {
 namespace {
@@ -81,13 +88,73 @@ void check_served(const Config& config, const ReportProblem& report) {
   }
 }
 
+void check_paths(const Config& config, const ReportProblem& report) {
+  if (config.fuse.mountpoint.empty()) return;
+  const absl::Status apart = check_apart(config.fuse.mountpoint, config.store.path);
+  if (apart.ok()) return;
+  report("fuse.mountpoint",
+         fmt::format("{}: {}", config.fuse.mountpoint.native(), base::message(apart)));
+}
+
+/// What the machine, or a door, must make sense of.
+void check_names(const Config& config, const ReportProblem& report) {
+  if (!config.grpc.admin_group.empty()) {
+    const absl::Status group = group_id(config.grpc.admin_group).status();
+    if (!group.ok()) report("grpc.admin_group", std::string(base::message(group)));
+  }
+  const absl::Status patterns = blockdev::ExportFilter::parse(config.nbd.exports).status();
+  if (!patterns.ok()) report("nbd.exports", std::string(base::message(patterns)));
+}
+
+/// One spelling a place: without links where it exists, and without "..", "." and a last slash.
+std::filesystem::path resolved(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::path result = std::filesystem::weakly_canonical(path, error);
+  // What cannot be looked at (a dead mount) is compared as it is written.
+  if (error) result = path.lexically_normal();
+  return result.has_filename() ? result : result.parent_path();
+}
+
+bool is_within(const std::filesystem::path& path, const std::filesystem::path& directory) {
+  return std::mismatch(directory.begin(), directory.end(), path.begin(), path.end()).first ==
+         directory.end();
+}
+
 }  // namespace
+
+absl::StatusOr<gid_t> group_id(const std::string& name) {
+  std::array<char, 65536> buffer;
+  group entry{};
+  group* found = nullptr;
+  const int error = ::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (found != nullptr) return found->gr_gid;
+  if (error == 0) return absl::NotFoundError(fmt::format("there is no group \"{}\"", name));
+  return base::errno_error(error, fmt::format("group \"{}\"", name));
+}
+
+absl::Status check_apart(const std::filesystem::path& mountpoint,
+                         const std::filesystem::path& store) {
+  const std::filesystem::path point = resolved(mountpoint);
+  const std::filesystem::path pages = resolved(store);
+  const char* how = nullptr;
+  if (point == pages) {
+    how = "is the store";
+  } else if (is_within(point, pages)) {
+    how = "lies beneath the store";
+  } else if (is_within(pages, point)) {
+    how = "contains the store";
+  }
+  if (how == nullptr) return absl::OkStatus();
+  return absl::FailedPreconditionError(fmt::format("it {}, {}", how, store.native()));
+}
 
 void check_config(const Config& config, const ReportProblem& report) {
   check_served(config, report);
   check_grpc(config.grpc, report);
   check_listeners(config, report);
   check_shared_sockets(config, report);
+  check_paths(config, report);
+  check_names(config, report);
   if (config.fuse.max_request % 4096 != 0) {
     report("fuse.max_request", "must be whole pages of 4KiB");
   }

@@ -51,6 +51,12 @@ constexpr ConfigKey between(uint64_t min, uint64_t max, ConfigKey key) {
   return key;
 }
 
+/// A path that must be the same from every working directory.
+constexpr ConfigKey absolute(ConfigKey key) {
+  key.wants_absolute = true;
+  return key;
+}
+
 constexpr ConfigKey at_least(uint64_t min, ConfigKey key) {
   return between(min, std::numeric_limits<uint64_t>::max(), key);
 }
@@ -65,8 +71,9 @@ using Log = Config::Log;
 using Cluster = Config::Cluster;
 
 constexpr std::array kStoreKeys = {
-    at_least(1, row<&Config::store, &Store::path>(
-                    "store", "path", "The directory of the disk tier (L1) and the catalog")),
+    absolute(
+        at_least(1, row<&Config::store, &Store::path>(
+                        "store", "path", "The directory of the disk tier (L1) and the catalog"))),
     at_least(8 * kMiB,
              row<&Config::store, &Store::memory>(
                  "store", "memory",
@@ -100,8 +107,8 @@ constexpr std::array kPrefetchKeys = {
 };
 
 constexpr std::array kFuseKeys = {
-    row<&Config::fuse, &Fuse::mountpoint>(
-        "fuse", "mountpoint", "Where the tree is mounted at the start; absent: nowhere"),
+    absolute(row<&Config::fuse, &Fuse::mountpoint>(
+        "fuse", "mountpoint", "Where the tree is mounted at the start; absent: nowhere")),
     row<&Config::fuse, &Fuse::allow_other>("fuse", "allow_other",
                                            "Whether other users than the daemon's may enter mounts",
                                            Effect::kReload),

@@ -28,7 +28,8 @@ struct ConfigKey {
   std::string_view name;
   std::string_view help;  ///< one sentence, without its full stop
   Effect effect = Effect::kRestart;
-  bool is_list = false;  ///< takes a list of strings
+  bool is_list = false;         ///< takes a list of strings
+  bool wants_absolute = false;  ///< a path must begin with a slash
 
   /// Numbers, sizes (bytes) and durations (milliseconds) must lie within.
   uint64_t min = 0;

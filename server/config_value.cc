@@ -244,6 +244,9 @@ absl::Status parse_value(const ConfigKey& key, const ConfigValue& value,
   std::string text;
   BLOBCACHE_RETURN_IF_ERROR(parse_value(key, value, text));
   if (key.min > 0 && text.empty()) return bad("must not be empty");
+  if (key.wants_absolute && !text.empty() && !text.starts_with('/')) {
+    return bad(fmt::format("\"{}\": must be an absolute path (begin with a slash)", text));
+  }
   out = text;
   return absl::OkStatus();
 }

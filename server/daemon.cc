@@ -11,6 +11,7 @@
 #include "base/size.h"
 #include "base/status.h"
 #include "server/config_keys.h"
+#include "server/impl/config_checks.h"
 #include "server/logging.h"
 #include "server/options.h"
 #include "server/version.h"
@@ -82,12 +83,19 @@ absl::Status Daemon::start_store() {
 
 absl::Status Daemon::start_doors() {
   fusefs::MountOptions mount;
+  std::filesystem::path store;
   {
     const absl::MutexLock lock(&mutex_);
     mount = mount_options(config_.fuse);
+    store = config_.store.path;
   }
   mounts_ = std::make_unique<MountTable>(
-      mount, [this](const fusefs::MountOptions& options, std::function<void()> on_end) {
+      mount,
+      [this, store](const fusefs::MountOptions& options, std::function<void()> on_end)
+          -> absl::StatusOr<std::unique_ptr<fusefs::Mount>> {
+        BLOBCACHE_RETURN_IF_ERROR(
+            base::annotate(check_apart(options.mountpoint, store),
+                           fmt::format("mountpoint {}", options.mountpoint.native())));
         return fusefs::Mount::start(options, *names_, std::move(on_end));
       });
   BLOBCACHE_RETURN_IF_ERROR(start_nbd());

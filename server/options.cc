@@ -1,23 +1,26 @@
 #include "server/options.h"
 
 #include <fmt/format.h>
-#include <grp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <memory>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
 #include "base/status.h"
+#include "server/impl/config_checks.h"
 #include "server/limits.h"
 #include "store/tree/digest.h"
 
 namespace blobcache::server {
 namespace {
+
+/// Where the default sockets are. It lies on a file system that every boot empties.
+constexpr std::string_view kRuntimeDirectory = "/run/blobcache";
 
 page::DirectIo direct_io(DirectIoMode mode) {
   switch (mode) {
@@ -31,16 +34,18 @@ page::DirectIo direct_io(DirectIoMode mode) {
   return page::DirectIo::kAuto;
 }
 
-absl::StatusOr<gid_t> group_id(const std::string& name) {
-  std::array<char, 65536> buffer;
-  group entry{};
-  group* found = nullptr;
-  const int error = ::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
-  if (found != nullptr) return found->gr_gid;
-  if (error == 0) {
-    return absl::NotFoundError(fmt::format("grpc.admin_group: there is no group \"{}\"", name));
+/// OK for a directory that is there.
+absl::Status check_directory(const std::filesystem::path& path) {
+  struct stat info{};
+  if (::stat(path.c_str(), &info) != 0) {
+    if (errno != ENOENT) return base::errno_error(errno, path.native());
+    return absl::NotFoundError(
+        fmt::format("the directory {} is missing; make it first", path.native()));
   }
-  return base::errno_error(error, fmt::format("grpc.admin_group \"{}\"", name));
+  if (!S_ISDIR(info.st_mode)) {
+    return absl::FailedPreconditionError(fmt::format("{}: is no directory", path.native()));
+  }
+  return absl::OkStatus();
 }
 
 /// Makes one directory with exactly `mode`, or finds it.
@@ -57,12 +62,7 @@ absl::Status ensure_directory(const std::filesystem::path& path, mode_t mode) {
   if (errno != EEXIST) {
     return base::errno_error(errno, fmt::format("{}: cannot make this directory", path.native()));
   }
-  struct stat info{};
-  if (::stat(path.c_str(), &info) != 0) return base::errno_error(errno, path.native());
-  if (!S_ISDIR(info.st_mode)) {
-    return absl::FailedPreconditionError(fmt::format("{}: is no directory", path.native()));
-  }
-  return absl::OkStatus();
+  return check_directory(path);
 }
 
 }  // namespace
@@ -136,7 +136,9 @@ absl::StatusOr<net::RpcServerOptions> rpc_options(const Config::Grpc& grpc, uint
   options.tls_client_ca = grpc.tls_client_ca;
   options.token_file = grpc.token_file;
   if (!grpc.admin_group.empty()) {
-    BLOBCACHE_ASSIGN_OR_RETURN(options.admin_group, group_id(grpc.admin_group));
+    const absl::StatusOr<gid_t> group = group_id(grpc.admin_group);
+    if (!group.ok()) return base::annotate(group.status(), "grpc.admin_group");
+    options.admin_group = *group;
   }
   return options;
 }
@@ -163,8 +165,12 @@ absl::Status prepare_socket_directories(const std::vector<base::ListenAddress>& 
   constexpr mode_t kRuntimeMode = 0755;
   for (const base::ListenAddress& address : listen) {
     if (address.kind != base::ListenAddress::Kind::kUnix) continue;
-    const std::filesystem::path directory = std::filesystem::path(address.path).parent_path();
-    if (absl::Status made = ensure_directory(directory, kRuntimeMode); !made.ok()) {
+    const std::filesystem::path directory =
+        std::filesystem::path(address.path).lexically_normal().parent_path();
+    const absl::Status made = directory == kRuntimeDirectory
+                                  ? ensure_directory(directory, kRuntimeMode)
+                                  : check_directory(directory);
+    if (!made.ok()) {
       return base::annotate(made, address.to_string());
     }
   }

@@ -42,7 +42,9 @@ namespace blobcache::server {
 [[nodiscard]] absl::StatusOr<std::filesystem::path> prepare_store_directory(
     const std::filesystem::path& path);
 
-/// Makes the directories (0755) that unix sockets lie in, where only the last component is missing.
+/// Sees to the directories that unix sockets lie in: that of the default sockets (/run/blobcache)
+/// is made (0755) when only it is missing; any other must be there, since nobody but its owner
+/// knows who may enter it. NOT_FOUND and the like name the socket and the directory.
 [[nodiscard]] absl::Status prepare_socket_directories(
     const std::vector<base::ListenAddress>& listen);
 

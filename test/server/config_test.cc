@@ -229,6 +229,59 @@ TEST_CASE("keys that need one another") {
             .find("in grpc.listen too") != std::string::npos);
 }
 
+TEST_CASE("paths that a working directory would change, and a mountpoint on the store") {
+  CHECK(problem("[store]\npath = \"data/store\"") ==
+        "t.toml:2: store.path: \"data/store\": must be an absolute path (begin with a slash)");
+  CHECK(problem("[fuse]\nmountpoint = \"./mnt\"") ==
+        "t.toml:2: fuse.mountpoint: \"./mnt\": must be an absolute path (begin with a slash)");
+  CHECK(problem("", {"store.path=store"}) ==
+        "--set: store.path: \"store\": must be an absolute path (begin with a slash)");
+  CHECK(problem("", {"fuse.mountpoint=mnt"}).starts_with("--set: fuse.mountpoint: \"mnt\": must"));
+  CHECK(problem("", {"grpc.listen=unix:s"}).find("needs an absolute path") != std::string::npos);
+  CHECK(problem("[nbd]\nlisten = [\"unix:a/s\"]").starts_with("t.toml:2: nbd.listen: bad address"));
+  CHECK(problem("[fuse]\nmountpoint = \"\"").empty());
+
+  const auto mounted = [](const std::string& mountpoint) {
+    return problem("[store]\npath = \"/no/such/s\"\n[fuse]\nmountpoint = \"" + mountpoint + "\"");
+  };
+  CHECK(mounted("/no/such/s") ==
+        "t.toml:4: fuse.mountpoint: /no/such/s: it is the store, /no/such/s");
+  CHECK(
+      mounted("/no/such/s/objects/../m") ==
+      "t.toml:4: fuse.mountpoint: /no/such/s/objects/../m: it lies beneath the store, /no/such/s");
+  CHECK(mounted("/no//such/") ==
+        "t.toml:4: fuse.mountpoint: /no//such/: it contains the store, /no/such/s");
+  CHECK(mounted("/").find("it contains the store") != std::string::npos);
+  CHECK(mounted("/no/such/s2").empty());
+  CHECK(mounted("/no/such/s/../m").empty());
+  CHECK(mounted("/no/such/m").empty());
+}
+
+TEST_CASE("a mountpoint on the store is seen through symbolic links") {
+  std::string directory = (std::filesystem::temp_directory_path() / "blobcache.XXXXXX").string();
+  REQUIRE(::mkdtemp(directory.data()) != nullptr);
+  std::filesystem::create_directory(directory + "/store");
+  std::filesystem::create_directory_symlink(directory + "/store", directory + "/link");
+  CHECK(problem("", {"store.path=" + directory + "/store",
+                     "fuse.mountpoint=" + directory + "/link/mnt"})
+            .find("it lies beneath the store") != std::string::npos);
+  CHECK(problem("",
+                {"store.path=" + directory + "/link/s", "fuse.mountpoint=" + directory + "/store"})
+            .find("it contains the store") != std::string::npos);
+  std::filesystem::remove_all(directory);
+}
+
+TEST_CASE("a group that is not there, and export patterns that cannot be") {
+  CHECK(problem("[grpc]\nadmin_group = \"no_such_group\"") ==
+        "t.toml:2: grpc.admin_group: there is no group \"no_such_group\"");
+  CHECK(problem("[grpc]\nadmin_group = \"root\"").empty());
+  CHECK(problem("[nbd]\nexports = [\"**\", \"[\"]") ==
+        "t.toml:2: nbd.exports: export pattern \"[\": brackets have no meaning here; \"?\" stands "
+        "for "
+        "any one character");
+  CHECK(problem("", {"nbd.exports=/a"}).starts_with("--set: nbd.exports: export pattern \"/a\": "));
+}
+
 TEST_CASE("KEY=VALUE texts go over the file, with or without TOML's quotes") {
   const ConfigResult result = parse(
       "[store]\nmemory = \"1GiB\"\n",

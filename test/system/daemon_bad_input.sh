@@ -48,12 +48,28 @@ refused '--set: "store\.memory": must be KEY=VALUE' --set store.memory
 expect_fail 1 'nothere\.toml: No such file' "$BIN/blobcached" --config "$TEST_DIR/nothere.toml"
 expect_fail 1 'Is a directory' "$BIN/blobcached" --config "$TEST_DIR"
 
+# What only this machine or a door can tell is told by --check, too.
+file_refused '2: grpc\.admin_group: there is no group "no_such_group"' '[grpc]' 'admin_group = "no_such_group"'
+file_refused '2: nbd\.exports: export pattern "\[": brackets have no meaning' '[nbd]' 'exports = ["["]'
+file_refused '2: store\.path: "st": must be an absolute path' '[store]' 'path = "st"'
+file_refused '2: fuse\.mountpoint: "mnt": must be an absolute path' '[fuse]' 'mountpoint = "mnt"'
+file_refused '2: nbd\.listen: bad address "unix:s": a unix socket needs an absolute path' '[nbd]' 'listen = ["unix:s"]'
+refused '--set: store\.path: "st": must be an absolute path' --set store.path=st
+refused '--set: fuse\.mountpoint: "mnt": must be an absolute path' --set fuse.mountpoint=mnt
+refused '--set: grpc\.listen: bad address "unix:s": a unix socket needs' --set grpc.listen=unix:s
+refused "--set: fuse\.mountpoint: $STORE/mnt: it lies beneath the store, $STORE" --set "fuse.mountpoint=$STORE/mnt"
+refused "--set: fuse\.mountpoint: $TEST_DIR: it contains the store, $STORE" --set "fuse.mountpoint=$TEST_DIR"
+
 # --check prints every problem, and starts nothing.
 printf '[store]\nmemry = "1"\n[nbd]\ntls = 3\n' >"$TEST_DIR/two.toml"
 expect_fail 1 'nbd\.tls' "$BIN/blobcached" --config "$TEST_DIR/two.toml" --check
 expect_equal 2 "$(wc -l <"$TEST_DIR/expect.err")" "problems that --check prints"
 [[ $(daemon_once --check) == "$CONFIG: OK" ]] || fail "--check of a good file"
 [[ ! -e $GRPC_SOCKET && -z $(ls -A "$STORE") ]] || fail "--check started something"
+
+for set in grpc.admin_group=no_such_group 'nbd.exports=["["]' store.path=st "fuse.mountpoint=$STORE"; do
+  expect_fail 1 "^blobcached: --set: ${set%%=*}: " daemon_once --check --set "$set"
+done
 
 # The store.
 refused "store\.path: $TEST_DIR/no/store: the directory $TEST_DIR/no is missing" --set "store.path=$TEST_DIR/no/store"
@@ -62,13 +78,20 @@ refused "store\.path: $TEST_DIR/plain: is no directory" --set "store.path=$TEST_
 refused '--set: store\.memory: 1MiB is too little' --set store.memory=1MiB
 
 # The sockets.
-refused "grpc\.listen: unix:$TEST_DIR/no/no/s: .*the directory $TEST_DIR/no is missing" \
-  --set "grpc.listen=unix:$TEST_DIR/no/no/s"
+for missing in "$TEST_DIR/no" "$TEST_DIR/no/no"; do
+  for door in grpc nbd; do
+    refused "$door\.listen: unix:$missing/s: the directory $missing is missing; make it first" \
+      --set "$door.listen=unix:$missing/s"
+  done
+done
+[[ ! -e $TEST_DIR/no ]] || fail "a directory was made for a socket"
+refused "nbd\.listen: unix:$TEST_DIR/plain/s: $TEST_DIR/plain: is no directory" \
+  --set "nbd.listen=unix:$TEST_DIR/plain/s"
 refused 'grpc\.listen: .*in use' --set "grpc.listen=unix:$TEST_DIR/plain"
-refused 'grpc\.admin_group: there is no group "no_such_group"' --set grpc.admin_group=no_such_group
+refused '--set: grpc\.admin_group: there is no group "no_such_group"' --set grpc.admin_group=no_such_group
 refused 'grpc: .*nothere' --set grpc.listen=tcp:127.0.0.1:0 --set "grpc.token_file=$TEST_DIR/nothere"
 
-refused 'nbd: export pattern "/a"' --set nbd.exports=/a
+refused '--set: nbd\.exports: export pattern "/a"' --set nbd.exports=/a
 
 # A port in use, on each listener in turn.
 start_daemon --set 'nbd.listen=["tcp:127.0.0.1:0"]'

@@ -24,11 +24,12 @@ if command -v socat >/dev/null; then
   DAEMON_PREFIX=(env)
 fi
 
-# The store is made for the daemon alone, and a socket's directory for all.
+# The store is made for the daemon alone, and a socket in a directory that is there.
 rm -rf "$STORE"
+mkdir -m 0750 "$TEST_DIR/run"
 start_daemon --set "store.path=$TEST_DIR/made" --set "grpc.listen=unix:$TEST_DIR/run/s"
 expect_equal 700 "$(stat -c %a "$TEST_DIR/made")" "mode of the store"
-expect_equal 755 "$(stat -c %a "$TEST_DIR/run")" "mode of the socket's directory"
+expect_equal 750 "$(stat -c %a "$TEST_DIR/run")" "mode of the socket's directory"
 expect_equal 660 "$(stat -c %a "$TEST_DIR/run/s")" "mode of the socket"
 stop_daemon
 

@@ -27,6 +27,11 @@ for where in missing plain full taken; do
   expect_fail 1 "$where" ctl mount "$TEST_DIR/$where"
   expect_equal 1 "$(wc -l <"$TEST_DIR/expect.err")" "lines about $where"
 done
+mkdir "$STORE/beneath"
+ln -s "$STORE/beneath" "$TEST_DIR/link"
+for where in "$STORE/beneath" "$TEST_DIR/link"; do
+  expect_fail 1 "mount $where: mountpoint $where: it lies beneath the store, $STORE" ctl mount "$where"
+done
 expect_equal "$before" "$(mounts)" "mounts after refused commands"
 
 # And the daemon is none the worse for it.
