@@ -60,6 +60,7 @@ NbdSession::NbdSession(base::UniqueFd socket, std::string peer, const NbdSession
       exports_(exports),
       counters_(shared.counters),
       log_(shared.log),
+      copies_(shared.copies),
       busy_wait_(shared.spin_slots),
       completions_(std::move(completions)),
       buffer_(kBufferBytes) {}
@@ -81,6 +82,7 @@ void NbdSession::run() {
       complain(handshake.violation());
     }
   }
+  give_copies_back();
   ::shutdown(socket_.get(),
              SHUT_RDWR);  // the fd itself stays ours until stop() cannot come any more
 }
@@ -250,6 +252,7 @@ bool NbdSession::wait(Transmission& transmission) {
     timeout = timeout_ms(now);
   } else {
     pins_timed_ = false;
+    give_copies_back();
   }
   short events = 0;
   if (transmission.wants_input()) events |= POLLIN;
@@ -273,14 +276,14 @@ bool NbdSession::check_stall(Transmission& transmission, Clock::time_point now) 
   ReplyQueue& replies = transmission.replies();
   ReplyQueue& held = transmission.held();
   const bool passed = replies.sent_count() >= mark_ && held.empty();
+  if (passed) give_copies_back();
   if (!pins_timed_ || passed) {
     pins_timed_ = true;
     mark_ = replies.queued_count();
     mark_time_ = now;
   }
   if (now - mark_time_ >= stall_copy_) {
-    replies.copy_out();
-    held.copy_out();
+    if (!copy_out(transmission)) return false;
     mark_ = replies.queued_count();
     mark_time_ = now;
   }
@@ -290,6 +293,23 @@ bool NbdSession::check_stall(Transmission& transmission, Clock::time_point now) 
   }
   return !stop_begun_ || now < stop_deadline_;
 }
+
+/// Moves what waits for the client out of the frames. False when the connection must be cut.
+bool NbdSession::copy_out(Transmission& transmission) {
+  ReplyQueue& replies = transmission.replies();
+  ReplyQueue& held = transmission.held();
+  const uint64_t bytes = replies.pinned_bytes() + held.pinned_bytes();
+  if (!copies_.take(bytes)) {
+    complain("it did not read its replies, and too many clients do not");
+    return false;
+  }
+  copied_bytes_ += bytes;
+  replies.copy_out();
+  held.copy_out();
+  return true;
+}
+
+void NbdSession::give_copies_back() { copies_.give_back(std::exchange(copied_bytes_, 0)); }
 
 int NbdSession::timeout_ms(Clock::time_point now) const {
   Clock::time_point next = mark_time_ + stall_copy_;

@@ -13,6 +13,7 @@
 #include "base/unique_fd.h"
 #include "blockdev/impl/busy_wait.h"
 #include "blockdev/impl/completion_queue.h"
+#include "blockdev/impl/copy_allowance.h"
 #include "blockdev/impl/log_limiter.h"
 #include "blockdev/impl/nbd_codec.h"
 #include "blockdev/impl/nbd_handshake.h"
@@ -30,10 +31,14 @@ struct NbdCounters {
 
 /// What a server's connections share.
 struct NbdShared {
-  explicit NbdShared(uint32_t processors) : spin_slots(processors) {}
+  static constexpr uint64_t kCopyBytes = uint64_t{256} << 20;
+
+  explicit NbdShared(uint32_t processors, uint64_t copy_bytes = kCopyBytes)
+      : spin_slots(processors), copies(copy_bytes) {}
   NbdCounters counters;
   LogLimiter log;
   SpinSlots spin_slots;
+  CopyAllowance copies;
 };
 
 struct NbdSessionOptions {
@@ -57,7 +62,7 @@ struct NbdSessionOptions {
 ///
 /// A client that does not read its replies holds pins on frames that others need: after stall_copy
 /// they are copied out and unpinned, after stall_cut without a byte of progress the connection is
-/// cut.
+/// cut; it is cut at once when the server's connections hold as many copies as they may.
 ///
 /// run() is for one thread; stop() for any. `exports` and `shared` must outlive it.
 class NbdSession {
@@ -92,6 +97,8 @@ class NbdSession {
   bool wait(Transmission& transmission);
   bool wait_handshake(short events, Clock::time_point deadline);
   bool check_stall(Transmission& transmission, Clock::time_point now);
+  bool copy_out(Transmission& transmission);
+  void give_copies_back();
   [[nodiscard]] int timeout_ms(Clock::time_point now) const;
   void report(Transmission& transmission);
   void complain(std::string_view what);
@@ -109,6 +116,7 @@ class NbdSession {
   ExportDirectory& exports_;
   NbdCounters& counters_;
   LogLimiter& log_;
+  CopyAllowance& copies_;
   BusyWait busy_wait_;
   const std::shared_ptr<CompletionQueue> completions_;
   std::atomic<bool> stopping_ = false;
@@ -123,7 +131,8 @@ class NbdSession {
   Clock::time_point progress_time_;
   bool pins_timed_ = false;  // mark_time_ and mark_ are set
   Clock::time_point mark_time_;
-  uint64_t mark_ = 0;  // replies queued by mark_time_
+  uint64_t mark_ = 0;          // replies queued by mark_time_
+  uint64_t copied_bytes_ = 0;  // taken of copies_
   bool stop_begun_ = false;
   Clock::time_point stop_deadline_;
 };

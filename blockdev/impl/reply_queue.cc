@@ -81,8 +81,13 @@ void ReplyQueue::sent(uint64_t bytes) {
   }
 }
 
-uint64_t ReplyQueue::copy_out() {
-  uint64_t copied = 0;
+uint64_t ReplyQueue::pinned_bytes() const {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < count_; ++i) bytes += at(i).range.size_bytes();
+  return bytes;
+}
+
+void ReplyQueue::copy_out() {
   for (size_t i = 0; i < count_; ++i) {
     Reply& reply = at(i);
     if (reply.range.pieces().empty()) continue;
@@ -94,9 +99,7 @@ uint64_t ReplyQueue::copy_out() {
     }
     reply.owned = std::move(copy);
     reply.range.release();
-    copied += reply.owned.size();
   }
-  return copied;
 }
 
 void ReplyQueue::clear() {

@@ -49,8 +49,10 @@ class ReplyQueue {
   /// So many bytes of what gather() gave have been sent: lets go of what is through.
   void sent(uint64_t bytes);
 
-  /// Copies every pinned payload into memory of our own and unpins it. Returns the bytes copied.
-  uint64_t copy_out();
+  /// Payload bytes that are views into pinned frames: what copy_out() would copy.
+  [[nodiscard]] uint64_t pinned_bytes() const;
+  /// Copies every pinned payload into memory of our own and unpins it.
+  void copy_out();
   /// Drops everything.
   void clear();
 

@@ -51,6 +51,38 @@ TEST_CASE("nbd stall: a client that never reads is cut, and another is not distu
   CHECK(healthy.client().receive_reply().data == pattern(0, 4096));
 }
 
+TEST_CASE("nbd stall: copies for clients that do not read have a bound") {
+  TestStore store(kSize);
+  store.warm();
+  NbdSessionOptions options = TestSession::default_options();
+  options.stall_copy = absl::Milliseconds(5);
+  TestSession session(store.object(), options, kMiB);
+  session.client().open("disk", true);
+  for (uint64_t i = 0; i < 16; ++i) session.client().send_request(0, i, i * kMiB, kMiB);
+  session.join();  // long before stall_cut
+  CHECK(session.counters().errors == 1);
+  CHECK(store.store().stats().memory_pinned_frames == 0);
+}
+
+TEST_CASE("nbd stall: a client that reads again and again gives its copies back") {
+  TestStore store(kSize);
+  store.warm();
+  NbdSessionOptions options = TestSession::default_options();
+  options.stall_copy = absl::Milliseconds(5);
+  TestSession session(store.object(), options, 6 * kMiB);
+  RawClient& client = session.client();
+  client.open("disk", true);
+  for (uint64_t round = 0; round < 4; ++round) {
+    for (uint64_t i = 0; i < 4; ++i) client.send_request(0, i, i * kMiB, kMiB);
+    while (session.counters().requests < 4 * (round + 1)) absl::SleepFor(absl::Milliseconds(1));
+    wait_until_unpinned(store.store());
+    for (uint64_t i = 0; i < 4; ++i) CHECK(client.receive_reply().data == pattern(i * kMiB, kMiB));
+    // Idle: all is sent, and the session has seen it.
+    client.send_request(0, 9, 0, 4096);
+    CHECK(client.receive_reply().cookie == 9);
+  }
+}
+
 TEST_CASE("nbd stall: a handshake that does not get on is cut") {
   TestStore store(kMiB);
   NbdSessionOptions options = TestSession::default_options();

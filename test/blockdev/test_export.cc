@@ -121,8 +121,9 @@ NbdSessionOptions TestSession::default_options() {
           .stall_cut = absl::Seconds(60)};
 }
 
-TestSession::TestSession(page::ObjectRef object, const NbdSessionOptions& options)
-    : object_(std::move(object)) {
+TestSession::TestSession(page::ObjectRef object, const NbdSessionOptions& options,
+                         uint64_t copy_bytes)
+    : object_(std::move(object)), shared_(2, copy_bytes) {
   int fds[2];
   REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
   client_ = std::make_unique<RawClient>(base::UniqueFd(fds[0]));

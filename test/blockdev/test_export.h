@@ -88,8 +88,8 @@ class GatedObject : public page::Object {
 /// One export, "disk" (also the default), and one session that serves it on a socket pair.
 class TestSession : private ExportDirectory {
  public:
-  explicit TestSession(page::ObjectRef object,
-                       const NbdSessionOptions& options = default_options());
+  explicit TestSession(page::ObjectRef object, const NbdSessionOptions& options = default_options(),
+                       uint64_t copy_bytes = NbdShared::kCopyBytes);
   ~TestSession() override;
 
   static NbdSessionOptions default_options();
@@ -106,7 +106,7 @@ class TestSession : private ExportDirectory {
   absl::StatusOr<std::vector<Export>> list(size_t limit) override;
 
   const page::ObjectRef object_;
-  NbdShared shared_{2};
+  NbdShared shared_;
   std::unique_ptr<NbdSession> session_;
   std::unique_ptr<RawClient> client_;
   std::thread thread_;
