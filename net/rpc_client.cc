@@ -2,16 +2,13 @@
 
 #include <fmt/format.h>
 #include <grpcpp/grpcpp.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
-#include <cerrno>
-#include <chrono>
+#include <algorithm>
 #include <utility>
 
 #include "base/status.h"
-#include "base/unique_fd.h"
-#include "blobcache.grpc.pb.h"
+#include "blobcache.pb.h"
+#include "net/impl/connection.h"
 #include "net/impl/credentials.h"
 #include "net/impl/grpc_library.h"
 #include "net/impl/put_sender.h"
@@ -21,33 +18,8 @@
 namespace blobcache::net {
 namespace {
 
-constexpr std::chrono::seconds kConnectTimeout{5};
 const char* const kReadMethod = "/blobcache.v1.Data/Read";
 const char* const kPutMethod = "/blobcache.v1.Data/Put";
-
-absl::Status unreachable(const base::ListenAddress& endpoint, std::string_view why) {
-  return base::error(absl::StatusCode::kUnavailable,
-                     fmt::format("cannot reach {}: {}", endpoint.to_string(), why));
-}
-
-/// gRPC says of a unix socket only that it failed; connect() says why.
-absl::Status probe_unix(const base::ListenAddress& endpoint) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (endpoint.path.size() >= sizeof(address.sun_path))
-    return unreachable(endpoint, "the path is too long");
-  endpoint.path.copy(address.sun_path, endpoint.path.size());
-  const base::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd.valid()) return base::errno_error(errno, "socket");
-  // A full backlog (EAGAIN) is a server that is busy, which waiting may help.
-  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 &&
-      errno != EAGAIN) {
-    const absl::Status why =
-        base::errno_error(errno, fmt::format("cannot reach {}", endpoint.to_string()));
-    return base::error(absl::StatusCode::kUnavailable, base::message(why));
-  }
-  return absl::OkStatus();
-}
 
 std::string target_of(const base::ListenAddress& endpoint) {
   if (endpoint.kind == base::ListenAddress::Kind::kUnix) return "unix:" + endpoint.path;
@@ -56,14 +28,16 @@ std::string target_of(const base::ListenAddress& endpoint) {
                      endpoint.port);
 }
 
+bool uses_tls(const RpcClientOptions& options) {
+  return !options.tls_ca.empty() && options.endpoint.kind == base::ListenAddress::Kind::kTcp;
+}
+
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> credentials_of(
     const RpcClientOptions& options) {
   if (options.tls_certificate.empty() != options.tls_key.empty()) {
     return absl::InvalidArgumentError("a TLS certificate and its key go together");
   }
-  const bool tls =
-      !options.tls_ca.empty() && options.endpoint.kind == base::ListenAddress::Kind::kTcp;
-  if (!tls) return grpc::InsecureChannelCredentials();
+  if (!uses_tls(options)) return grpc::InsecureChannelCredentials();
   grpc::SslCredentialsOptions ssl;
   BLOBCACHE_ASSIGN_OR_RETURN(ssl.pem_root_certs, read_pem(options.tls_ca, "TLS CA"));
   if (!options.tls_certificate.empty()) {
@@ -93,60 +67,35 @@ grpc::ChannelArguments arguments_of(const RpcClientOptions& options) {
   return arguments;
 }
 
-/// Why a channel does not connect, by the error of a call over it.
-std::string reason_of(const std::shared_ptr<grpc::Channel>& channel) {
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(1));
-  v1::StatResponse response;
-  const grpc::Status status =
-      v1::Data::NewStub(channel)->Stat(&context, v1::StatRequest(), &response);
-  std::string text = status.error_message();
-  constexpr std::string_view kPrefix = "last error: ";
-  if (const size_t at = text.find(kPrefix); at != std::string::npos) {
-    text.erase(0, at + kPrefix.size());
-  }
-  return text;
-}
-
-absl::Status wait_for_connection(const std::shared_ptr<grpc::Channel>& channel,
-                                 const base::ListenAddress& endpoint) {
-  const auto deadline = std::chrono::system_clock::now() + kConnectTimeout;
-  for (;;) {
-    const grpc_connectivity_state state = channel->GetState(true);
-    if (state == GRPC_CHANNEL_READY) return absl::OkStatus();
-    if (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_SHUTDOWN) {
-      return unreachable(endpoint, reason_of(channel));
-    }
-    if (!channel->WaitForStateChange(state, deadline)) {
-      return unreachable(endpoint, fmt::format("no answer for {} s", kConnectTimeout.count()));
-    }
-  }
-}
-
 class RpcClientImpl final : public RpcClient {
  public:
-  RpcClientImpl(std::shared_ptr<grpc::Channel> channel, std::string token)
-      : channel_(std::move(channel)), token_(std::move(token)) {}
+  RpcClientImpl(std::shared_ptr<grpc::Channel> channel, const RpcClientOptions& options)
+      : channel_(std::move(channel)),
+        address_(options.endpoint.to_string()),
+        token_(options.token) {}
 
   absl::StatusOr<PutResult> put(std::string_view name, uint64_t size_hint,
                                 const std::optional<page::ObjectKey>& expected,
                                 const PutProducer& producer) override;
-  absl::Status get(std::string_view path, uint64_t offset, uint64_t length,
-                   const std::function<void(const RemoteFile&)>& begin,
+  absl::Status get(std::string_view path, uint64_t offset, uint64_t length, const GetBegin& begin,
                    const GetConsumer& consumer) override;
 
   std::shared_ptr<grpc::ChannelInterface> channel() const override { return channel_; }
   const std::string& token() const override { return token_; }
+  absl::Status explain(const absl::Status& status) const override {
+    return explain_end(status, *channel_, address_);
+  }
 
  private:
   const std::shared_ptr<grpc::Channel> channel_;
+  const std::string address_;
   const std::string token_;
 };
 
 absl::StatusOr<PutResult> RpcClientImpl::put(std::string_view name, uint64_t size_hint,
                                              const std::optional<page::ObjectKey>& expected,
                                              const PutProducer& producer) {
-  RawCall call(channel_, kPutMethod, token_);
+  RawCall call(channel_, kPutMethod, token_, address_);
   BLOBCACHE_RETURN_IF_ERROR(PutSender(call, producer).send(name, size_hint, expected));
   grpc::ByteBuffer bytes;
   const bool answered = call.read(bytes);
@@ -209,13 +158,12 @@ class GetProgress {
 };
 
 absl::Status RpcClientImpl::get(std::string_view path, uint64_t offset, uint64_t length,
-                                const std::function<void(const RemoteFile&)>& begin,
-                                const GetConsumer& consumer) {
+                                const GetBegin& begin, const GetConsumer& consumer) {
   v1::ReadRequest request;
   request.set_path(path.data(), path.size());
   request.set_offset(offset);
   request.set_length(length);
-  RawCall call(channel_, kReadMethod, token_);
+  RawCall call(channel_, kReadMethod, token_, address_);
   GetProgress progress(offset, length);
   bool first = true;
   grpc::ByteBuffer bytes;
@@ -225,7 +173,7 @@ absl::Status RpcClientImpl::get(std::string_view path, uint64_t offset, uint64_t
       if (!message.has_value()) return absl::DataLossError("a message that is no ReadResponse");
       if (std::exchange(first, false)) {
         BLOBCACHE_ASSIGN_OR_RETURN(const RemoteFile file, progress.begin(*message));
-        if (begin) begin(file);
+        if (begin) BLOBCACHE_RETURN_IF_ERROR(begin(file));
       }
       BLOBCACHE_RETURN_IF_ERROR(progress.take(*message));
       for (const absl::Span<const std::byte> piece : message->pieces) {
@@ -249,8 +197,9 @@ absl::StatusOr<std::unique_ptr<RpcClient>> RpcClient::connect(const RpcClientOpt
   }
   std::shared_ptr<grpc::Channel> channel =
       grpc::CreateCustomChannel(target_of(options.endpoint), credentials, arguments_of(options));
-  BLOBCACHE_RETURN_IF_ERROR(wait_for_connection(channel, options.endpoint));
-  return std::make_unique<RpcClientImpl>(std::move(channel), options.token);
+  const TlsUse tls{uses_tls(options), !options.tls_certificate.empty()};
+  BLOBCACHE_RETURN_IF_ERROR(wait_for_connection(channel, options.endpoint, tls));
+  return std::make_unique<RpcClientImpl>(std::move(channel), options);
 }
 
 }  // namespace blobcache::net

@@ -44,11 +44,14 @@ struct PutResult {
 
 /// Hands out the next bytes of a put: fills `buffer`, returns how many (0: the end) or an error.
 using PutProducer = std::function<absl::StatusOr<size_t>(absl::Span<std::byte> buffer)>;
+/// Learns what a get is about to bring, before its first byte. An error ends the read with it.
+using GetBegin = std::function<absl::Status(const RemoteFile& file)>;
 /// Takes the next bytes of a get. An error ends the read with it.
 using GetConsumer = std::function<absl::Status(absl::Span<const std::byte> bytes)>;
 
 /// A client of one blobcached: the Data service, blocking. The status codes are the server's;
-/// UNAVAILABLE with "cannot reach ..." when there is none.
+/// UNAVAILABLE with "cannot reach ADDRESS: why" when there is none, and with "the connection to the
+/// daemon at ADDRESS was lost" when it went during a call.
 ///
 /// Thread-safe.
 class RpcClient {
@@ -65,13 +68,15 @@ class RpcClient {
   /// Reads [offset, offset + length) of a path (length 0: to the end), checking each message's
   /// CRC32C. `begin`, when set, learns the file's size and digest first.
   [[nodiscard]] virtual absl::Status get(std::string_view path, uint64_t offset, uint64_t length,
-                                         const std::function<void(const RemoteFile&)>& begin,
-                                         const GetConsumer& consumer) = 0;
+                                         const GetBegin& begin, const GetConsumer& consumer) = 0;
 
   /// The channel, for the generated stubs of other services.
   [[nodiscard]] virtual std::shared_ptr<grpc::ChannelInterface> channel() const = 0;
   /// The bearer token to send with calls made over channel(); perhaps empty.
   [[nodiscard]] virtual const std::string& token() const = 0;
+  /// The status of a call made over channel(), which has just ended: a lost connection in words for
+  /// people, as put() and get() have it, and all else as it is.
+  [[nodiscard]] virtual absl::Status explain(const absl::Status& status) const = 0;
 };
 
 }  // namespace blobcache::net

@@ -1,11 +1,13 @@
 #include "net/impl/raw_call.h"
 
+#include "net/impl/connection.h"
 #include "net/impl/grpc_status.h"
 
 namespace blobcache::net {
 
 RawCall::RawCall(const std::shared_ptr<grpc::ChannelInterface>& channel, const std::string& method,
-                 const std::string& token) {
+                 const std::string& token, const std::string& address)
+    : channel_(channel), address_(address) {
   if (!token.empty()) context_.AddMetadata("authorization", "Bearer " + token);
   grpc::GenericStub stub(channel);
   stream_ = stub.PrepareCall(&context_, method, &queue_);
@@ -46,7 +48,7 @@ absl::Status RawCall::finish() {
   grpc::Status status;
   stream_->Finish(&status, this);
   static_cast<void>(wait());
-  return from_grpc(status);
+  return explain_end(from_grpc(status), *channel_, address_);
 }
 
 bool RawCall::wait() {

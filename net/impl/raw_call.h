@@ -17,9 +17,10 @@ namespace blobcache::net {
 /// One thread at a time. A call that is destroyed before finish() is cancelled.
 class RawCall {
  public:
-  /// `token`, when not empty, is sent as the bearer token.
+  /// `token`, when not empty, is sent as the bearer token; `address` is for the message of a lost
+  /// connection.
   RawCall(const std::shared_ptr<grpc::ChannelInterface>& channel, const std::string& method,
-          const std::string& token);
+          const std::string& token, const std::string& address);
   ~RawCall();
   RawCall(const RawCall&) = delete;
   RawCall& operator=(const RawCall&) = delete;
@@ -31,7 +32,7 @@ class RawCall {
   /// False when no message follows; finish() says whether that was all.
   [[nodiscard]] bool read(grpc::ByteBuffer& message);
   /// Waits for the call's end. To be called when read() or a write has returned false, or after
-  /// cancel().
+  /// cancel(). Errors are as explain_end() has them.
   [[nodiscard]] absl::Status finish();
 
   void cancel() { context_.TryCancel(); }
@@ -40,6 +41,8 @@ class RawCall {
   /// Waits for the one operation that is under way.
   [[nodiscard]] bool wait();
 
+  const std::shared_ptr<grpc::ChannelInterface> channel_;
+  const std::string address_;
   grpc::ClientContext context_;
   grpc::CompletionQueue queue_;
   std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream_;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -10,6 +11,7 @@
 #include "blobcache.pb.h"
 #include "net/impl/grpc_status.h"
 #include "store/tree/namespace.h"
+#include "store/tree/path.h"
 
 namespace blobcache::net {
 
@@ -35,6 +37,11 @@ absl::Status ReadStream::open(const grpc::ByteBuffer& bytes) {
   v1::ReadRequest request;
   if (!parse_message(bytes, request)) return absl::InvalidArgumentError("not a ReadRequest");
   BLOBCACHE_ASSIGN_OR_RETURN(const tree::Node node, door_.names().resolve(request.path()));
+  if (node.type == tree::NodeType::kDirectory) {
+    const std::string path = request.path().empty() ? "/" : tree::printable(request.path());
+    return base::error(absl::StatusCode::kFailedPrecondition,
+                       fmt::format("{}: is a directory", path));
+  }
   BLOBCACHE_ASSIGN_OR_RETURN(object_, door_.names().open(node.id));
   const uint64_t size = object_->size_bytes();
   if (request.offset() > size) {

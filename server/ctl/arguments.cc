@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "server/ctl/text.h"
 #include "store/tree/digest.h"
+#include "store/tree/path.h"
 
 namespace blobcache::ctl {
 namespace {
@@ -52,6 +53,7 @@ absl::StatusOr<std::string> parse_path(std::string_view text) {
   }
   std::string_view path = without_leading_slash(text);
   while (path.ends_with('/')) path.remove_suffix(1);
+  BLOBCACHE_RETURN_IF_ERROR(tree::split_path(path).status());
   return std::string(path);
 }
 
@@ -60,13 +62,16 @@ absl::StatusOr<std::string> parse_name(std::string_view text) {
   BLOBCACHE_RETURN_IF_ERROR(check_text(text));
   const std::string_view path = without_leading_slash(text);
   if (path.empty() || path == "files" || path == kFiles) return invalid("an empty name");
-  if (path.starts_with(kFiles)) return std::string(path);
   const std::string_view first = path.substr(0, path.find('/'));
   if (is_other_root(first)) {
-    return invalid(fmt::format(
-        "names are bound under files/; write files/{} in full if that is what you mean", path));
+    return invalid(
+        fmt::format("names are bound under files/; write files/{} in full if that is what you mean",
+                    escape(path)));
   }
-  return fmt::format("{}{}", kFiles, path);
+  const std::string_view prefix = path.starts_with(kFiles) ? std::string_view() : kFiles;
+  std::string name = fmt::format("{}{}", prefix, path);
+  BLOBCACHE_RETURN_IF_ERROR(tree::split_path(name).status());
+  return name;
 }
 
 absl::Status with_hint(const absl::Status& status, std::string_view path) {

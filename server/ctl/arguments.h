@@ -13,7 +13,7 @@
 namespace blobcache::ctl {
 
 // What people type, understood. Pure functions; INVALID_ARGUMENT with the reason for what can never
-// be right. Whether a path's components are allowed is for the daemon to judge.
+// be right. Paths are judged by the daemon's own rules, so that nobody need be asked.
 
 /// The tree path that an argument means: "files/a" or "/files/a" as it stands, "sha256:<64 hex>" as
 /// "blobs/<64 hex>". "/" is the root, "". Trailing slashes are dropped, as completion leaves them

@@ -132,6 +132,14 @@ absl::StatusOr<Got> get_nothing(net::RpcClient& client, const std::string& path,
   return got;
 }
 
+/// The daemon would send what there is of the range; a caller who asked for more must not take it
+/// for all.
+absl::Status past_the_end(const ByteRange& range, const net::RemoteFile& file) {
+  return base::error(absl::StatusCode::kOutOfRange,
+                     fmt::format("{} bytes from offset {} on pass the end; the file has {} bytes",
+                                 range.length.value_or(0), range.offset, file.size_bytes));
+}
+
 absl::StatusOr<Got> get_bytes(net::RpcClient& client, const std::string& path,
                               const ByteRange& range, ProgressBar& bar, OutputFile& output) {
   if (range.length == uint64_t{0}) return get_nothing(client, path, range.offset);
@@ -139,7 +147,8 @@ absl::StatusOr<Got> get_bytes(net::RpcClient& client, const std::string& path,
   const auto begin = [&](const net::RemoteFile& file) {
     got.file = file;
     const uint64_t rest = file.size_bytes - std::min(range.offset, file.size_bytes);
-    bar.set_total(std::min(rest, range.length.value_or(rest)));
+    bar.set_total(range.length.value_or(rest));
+    return range.length.value_or(0) <= rest ? absl::OkStatus() : past_the_end(range, file);
   };
   const auto consume = [&](absl::Span<const std::byte> bytes) -> absl::Status {
     BLOBCACHE_RETURN_IF_ERROR(output.write(bytes));
@@ -230,7 +239,10 @@ void add_get(CLI::App& app, Action& selected) {
                    "Write to FILE, which appears when all of it is there")
       ->type_name("FILE");
   command->add_option("--offset", options->offset, "Begin at this byte")->type_name("SIZE");
-  command->add_option("--length", options->length, "End after this many bytes")->type_name("SIZE");
+  command
+      ->add_option("--length", options->length,
+                   "Write this many bytes; more than there are is an error")
+      ->type_name("SIZE");
   command->footer(
       "Sizes may have units: 4096, 64KiB, 1.5GiB.\n"
       "Examples:\n"

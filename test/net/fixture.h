@@ -134,6 +134,7 @@ inline absl::StatusOr<Bytes> get(RpcClient& client, std::string_view path, uint6
       path, offset, length,
       [&](const RemoteFile& facts) {
         if (file != nullptr) *file = facts;
+        return absl::OkStatus();
       },
       [&](absl::Span<const std::byte> bytes) {
         content.insert(content.end(), bytes.begin(), bytes.end());

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "net/impl/connection.h"
 #include "net/impl/credentials.h"
 #include "net/impl/grpc_status.h"
 #include "net/impl/peer.h"
@@ -182,6 +183,21 @@ TEST_CASE("secrets are compared whole") {
   CHECK_FALSE(same_secret("abc", "ab"));
   CHECK_FALSE(same_secret("abc", "abcd"));
   CHECK_FALSE(same_secret("abc", ""));
+}
+
+TEST_CASE("why a TLS handshake failed, without the library's own names") {
+  const std::string prefix =
+      "failed to connect to all addresses; last error: UNKNOWN: ipv4:1.2.3.4:5: ";
+  CHECK(handshake_reason(prefix + "Ssl handshake failed: SSL_ERROR_SSL: error:0A000086:SSL "
+                                  "routines::certificate verify failed",
+                         false) == "certificate verify failed");
+  CHECK(handshake_reason(prefix + "Peer name x is not in peer certificate", true) ==
+        "Peer name x is not in peer certificate");
+  CHECK(handshake_reason(prefix + "Socket closed", false) ==
+        "the server hung up; it may want a client certificate");
+  CHECK(handshake_reason("Connection reset by peer", true) ==
+        "the server hung up; it may not accept our certificate");
+  CHECK(handshake_reason("", false) == "no reason was given");
 }
 
 }  // namespace

@@ -192,11 +192,17 @@ TEST_CASE("TLS") {
     RpcClientOptions other = anonymous;
     other.tls_ca = authority.file("stranger.pem");
     other.endpoint = fixture.server->addresses().front();
-    CHECK(RpcClient::connect(other).status().code() == absl::StatusCode::kUnavailable);
+    const auto refusal = [&] {
+      const absl::Status status = RpcClient::connect(other).status();
+      CHECK(status.code() == absl::StatusCode::kUnavailable);
+      const std::string text(base::message(status));
+      const std::string prefix = fmt::format("cannot reach {}: ", other.endpoint.to_string());
+      REQUIRE(text.starts_with(prefix));
+      return text.substr(prefix.size());
+    };
+    CHECK(refusal() == "the TLS handshake failed: certificate verify failed");
     other.tls_ca = "";
-    // Without TLS the connection comes to nothing, at once or with the first call.
-    const auto plain = RpcClient::connect(other);
-    CHECK((!plain.ok() || !get(**plain, "files/x").ok()));
+    CHECK(refusal() == "what listens there does not speak gRPC without TLS");
   }
   SUBCASE("both show theirs") {
     options.tls_client_ca = authority.file("ca.pem");
@@ -215,8 +221,14 @@ TEST_CASE("TLS") {
         stranger.tls_key = authority.file("stranger.key");
       }
       // TLS 1.3 lets a client believe that it is connected until the first answer.
-      const auto refused = RpcClient::connect(stranger);
-      CHECK((!refused.ok() || !get(**refused, "files/x").ok()));
+      const absl::Status refused = RpcClient::connect(stranger).status();
+      CHECK(refused.code() == absl::StatusCode::kUnavailable);
+      CHECK(base::message(refused) ==
+            fmt::format("cannot reach {}: {}", stranger.endpoint.to_string(),
+                        with_certificate ? "the TLS handshake failed: the server hung up; it may "
+                                           "not accept our certificate"
+                                         : "the TLS handshake failed: the server hung up; it may "
+                                           "want a client certificate"));
     }
   }
   SUBCASE("TLS and a token") {
@@ -246,6 +258,22 @@ TEST_CASE("TLS") {
     options.tls_key = authority.file("nothing");
     fails_with(absl::StatusCode::kNotFound, "nothing");
   }
+}
+
+TEST_CASE("a client with TLS of a server without it") {
+  if (!Authority::available()) return;
+  const Authority authority;
+  RpcServerOptions options;
+  options.listen = {Fixture::tcp_address()};
+  const Fixture fixture(options);
+  RpcClientOptions client;
+  client.tls_ca = authority.file("ca.pem");
+  client.endpoint = fixture.server->addresses().front();
+  const absl::Status status = RpcClient::connect(client).status();
+  CAPTURE(status.ToString());
+  CHECK(status.code() == absl::StatusCode::kUnavailable);
+  CHECK(base::message(status).find(": the TLS handshake failed: ") != std::string_view::npos);
+  CHECK(base::message(status).find("last error") == std::string_view::npos);
 }
 
 /// A connection made as another user. Linux keeps credentials by thread; a thread of its own takes

@@ -33,14 +33,14 @@ ctl get "sha256:${hex^^}" | cmp - file || fail "upper-case hex digits"
 
 # --- Paths.
 for bad in files/../keep files/a/.. ../x files/./keep files//keep ./keep ..; do
-  refused 1 'get .*bad path' get "$bad"
-  refused 1 'stat .*bad path' stat "$bad"
-  refused 1 'ls .*bad path' ls "$bad"
-  refused 1 'rm .*bad path' rm "$bad"
+  refused 2 'get .*bad path' get "$bad"
+  refused 2 'stat .*bad path' stat "$bad"
+  refused 2 'ls .*bad path' ls "$bad"
+  refused 2 'rm .*bad path' rm "$bad"
 done
 for bad in a/../b ../b a/./b a//b files/../b files/a/; do
-  refused 1 'put .*bad path' put file --name "$bad"
-  refused 1 'name .*bad path' name "$bad" "sha256:$hex"
+  refused 2 'put --name: bad path' put file --name "$bad"
+  refused 2 'name .*bad path' name "$bad" "sha256:$hex"
 done
 for command in get stat ls rm; do refused 2 "$command .*an empty path" "$command" ''; done
 for bad in '' / files files/ /files/; do
@@ -50,12 +50,15 @@ done
 for bad in blobs "blobs/$hex" origins/x volumes/x; do
   refused 2 'put --name: .*files/' put file --name "$bad"
 done
-refused 1 'put .*bad path|put .*255' put file --name "$(printf 'n%.0s' {1..256})"
-refused 1 'put .*bad path|put .*4096' put file --name "$(printf 'nnnnnnnnn/%.0s' {1..500})x"
+refused 2 'put --name: bad path .*255' put file --name "$(printf 'n%.0s' {1..256})"
+refused 2 'put --name: bad path .*4096' put file --name "$(printf 'nnnnnnnnn/%.0s' {1..500})x"
 refused 2 'put --name: .*UTF-8' put file --name $'bad\xff'
 refused 2 'get .*UTF-8' get $'files/\x80'
 refused 1 'get files/.*no such' get $'files/line\nbreak\e[31m'
-refused 1 'get .*directory' get files
+refused 1 'get files: is a directory' get files
+refused 1 'get /files/: files: is a directory' get /files/
+refused 1 'get /: is a directory' get /
+refused 1 'get files: it is a directory' get files --length 0
 refused 1 'rm files' rm files
 refused 1 'rm blobs' rm blobs
 refused 1 'put .*director|put .*' put file --name keep/below
@@ -71,7 +74,18 @@ refused 1 'get files/keep: offset 10001 is past the end' get files/keep --offset
 refused 1 'get files/keep: offset 10001 is past the end' get files/keep --offset 10001 --length 0
 refused 1 'get files/keep: offset 18446744073709551615 is past the end' get files/keep --offset 18446744073709551615
 expect_equal 0 "$(ctl get files/keep --offset 10000 | wc -c)" "bytes from the very end on"
-expect_equal 1 "$(ctl get files/keep --offset 9999 --length 1GiB | wc -c)" "bytes of a range that passes the end"
+expect_equal 1 "$(ctl get files/keep --offset 9999 --length 1 | wc -c)" "bytes of the last byte"
+# A range that passes the end is no shorter range: nothing is written, and what was there stays.
+echo before >out
+for output in '-' out new; do
+  refused 1 'get files/keep: 2 bytes from offset 9999 on pass the end; the file has 10000 bytes' \
+    get files/keep --offset 9999 --length 2 -o "$output"
+  expect_equal 0 "$(stat -c %s expect.out)" "bytes on standard output of a range that passes the end"
+done
+refused 1 'get files/keep: 10001 bytes from offset 0 on pass the end' get files/keep --length 10001 -o out
+expect_equal before "$(cat out)" "an output after a get that failed"
+[[ ! -e new ]] || fail "a range that passes the end made its output"
+expect_equal "" "$(find . -maxdepth 1 -name '.*.part')" "temporary files"
 
 # --- Mountpoints and configurations.
 refused 2 'mount .*an empty path' mount ''

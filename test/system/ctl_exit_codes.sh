@@ -40,6 +40,13 @@ one_line 2 '--endpoint: bad address' --endpoint nonsense status
 one_line 2 '--endpoint: bad address "tcp:host"' --endpoint tcp:host status
 BLOBCACHE_ENDPOINT=nonsense one_line 2 'BLOBCACHE_ENDPOINT: bad address' status
 
+# What can never be right is known without a daemon, whatever is wrong with it.
+for bad in sha256:zz files/../x files//x; do
+  for command in get stat ls rm; do one_line 2 "$command $bad: " "$command" "$bad"; done
+done
+one_line 2 'put --name: bad path' put file --name a/../b
+one_line 2 'name a/./b: bad path' name a/./b "$(printf '%064d' 0)"
+
 # --- 3: nobody, a socket that a dead daemon left, a file that is no socket, a port where nobody listens.
 for command in 'put file' 'get files/a' ls 'stat files/a' 'rm files/a' status exports 'mount /mnt' 'umount /mnt' \
   'config show' "name a $(printf '%064d' 0)"; do
@@ -52,6 +59,8 @@ kill_daemon
 one_line 3 "cannot reach unix:$GRPC_SOCKET: is blobcached running\?" status
 one_line 3 "cannot reach unix:$TEST_DIR/file: is blobcached running\?" --endpoint "$TEST_DIR/file" status
 one_line 3 'cannot reach tcp:127.0.0.1:1: is blobcached running\?' --endpoint tcp:127.0.0.1:1 status
+one_line 3 'cannot reach tcp:no-such-host.invalid:1: cannot resolve the host: ' \
+  --endpoint tcp:no-such-host.invalid:1 status
 
 # --- 0 and 1 with a daemon; its address by option, by environment, as a bare path.
 start_daemon
@@ -59,6 +68,7 @@ ctl status >/dev/null
 env -u BLOBCACHE_ENDPOINT "$BIN/blobcachectl" --endpoint "$GRPC_SOCKET" status >/dev/null
 BLOBCACHE_ENDPOINT=$GRPC_SOCKET ctl status --endpoint "unix:$GRPC_SOCKET" >/dev/null
 ctl put file --name dir/file >/dev/null
+one_line 3 "cannot reach unix:$NBD_SOCKET: what listens there does not speak gRPC" --endpoint "$NBD_SOCKET" status
 one_line 1 'get files/none: no such file' get files/none
 one_line 1 'get none: no such file .*files/none' get none
 one_line 1 'stat files/none: no such file' stat files/none

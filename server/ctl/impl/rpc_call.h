@@ -17,7 +17,8 @@ namespace blobcache::ctl {
 /// A call that answers at once or, when it waits for a disk or a mount, soon.
 inline constexpr std::chrono::seconds kCallDeadline{60};
 
-/// One unary call over the client's channel, with its token. The status codes are the daemon's.
+/// One unary call over the client's channel, with its token. The status codes are the daemon's;
+/// a lost connection is told as RpcClient does.
 template <typename Response, typename Request, typename Stub>
 [[nodiscard]] absl::StatusOr<Response> call(const net::RpcClient& client, Stub& stub,
                                             grpc::Status (Stub::*method)(grpc::ClientContext*,
@@ -33,7 +34,7 @@ template <typename Response, typename Request, typename Stub>
   if (status.ok()) return response;
   // The two libraries number the codes alike.
   const auto code = static_cast<absl::StatusCode>(status.error_code());
-  return base::error(code, status.error_message());
+  return client.explain(base::error(code, status.error_message()));
 }
 
 }  // namespace blobcache::ctl

@@ -27,9 +27,15 @@ TEST_CASE("a path is one of the tree, or a digest") {
   CHECK(*parse_path("sha256:0123456789ABCDEF" + kHex.substr(16)) == "blobs/" + kHex);
 }
 
-TEST_CASE("a path leaves judging components to the daemon") {
-  CHECK(*parse_path("files/../x") == "files/../x");
+TEST_CASE("a path is judged by the tree's own rules") {
+  CHECK(invalid(parse_path("files/../x"), "bad path \"files/../x\""));
+  CHECK(invalid(parse_path("files//x"), "an empty name"));
+  CHECK(invalid(parse_path("files/" + std::string(256, 'n')), "256 bytes"));
+  CHECK(*parse_path("files/" + std::string(255, 'n')) == "files/" + std::string(255, 'n'));
   CHECK(*parse_path("//x") == "/x");
+  CHECK(invalid(parse_name("../x"), "bad path \"files/../x\""));
+  CHECK(invalid(parse_name("files/./x"), "bad path"));
+  CHECK(invalid(parse_name("a/"), "a slash at the end"));
 }
 
 TEST_CASE("a path that can never be right") {
