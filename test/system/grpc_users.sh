@@ -8,6 +8,7 @@ need_root
 cd "$TEST_DIR"
 # What the others need: a way to the socket, and a program that they may run.
 chmod 0755 "$TEST_DIR"
+chmod o+x "$(dirname "$TEST_DIR")"
 cp "$BIN/blobcachectl" "$TEST_DIR/blobcachectl"
 echo one >one
 echo two >two
