@@ -159,8 +159,8 @@ void FramePool::release(uint32_t index) {
 }
 
 void FramePool::release_pinned(FrameRef ref) {
-  unpin(ref.index);
-  if (begin_evict(ref)) release(ref.index);
+  // Nobody else can pin it: there is no need to ask.
+  release(ref.index);
 }
 
 uint64_t FramePool::available_pages() const {

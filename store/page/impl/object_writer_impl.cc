@@ -193,12 +193,6 @@ absl::Status ObjectWriterImpl::wait_for_writes() {
   return write_error_;
 }
 
-absl::Status ObjectWriterImpl::sync(int fd) {
-  disk_.counters().add(Counters::kSyncs);
-  if (::fsync(fd) != 0) return base::errno_error(errno, "syncing an object");
-  return absl::OkStatus();
-}
-
 absl::Status ObjectWriterImpl::write_map_header(const ObjectKey& key) {
   const AlignedMemory memory = allocate_aligned(kMapBlockSize);
   const MapBlockBytes header = encode_map_header({kPageMapVersion, key, incarnation_, size_bytes_});
@@ -225,14 +219,11 @@ absl::StatusOr<SealedObject> ObjectWriterImpl::seal(const ObjectKey& key,
       errno != ENOTSUP) {
     return base::errno_error(errno, "describing an object");
   }
-  BLOBCACHE_RETURN_IF_ERROR(sync(data_.get()));
-  if (has_map) {
-    BLOBCACHE_RETURN_IF_ERROR(write_map_header(key));
-    BLOBCACHE_RETURN_IF_ERROR(sync(map_file_.get()));
-  }
+  if (has_map) BLOBCACHE_RETURN_IF_ERROR(write_map_header(key));
   key_ = key;
   sealed_ = true;
-  BLOBCACHE_RETURN_IF_ERROR(disk_.publish(key, incarnation_, has_map));
+  BLOBCACHE_RETURN_IF_ERROR(
+      disk_.publish(key, incarnation_, data_.get(), has_map ? map_file_.get() : -1));
   SealedObject object{incarnation_, size_bytes_, reserved_bytes_, {}};
   if (!has_map) object.inline_map = encode_inline_map(map_.last_block(), size_bytes_, incarnation_);
   return object;

@@ -62,7 +62,6 @@ class ObjectWriterImpl final : public ObjectWriter {
   [[nodiscard]] absl::Status reserve(uint64_t bytes);
   void write_done(Buffer* buffer, int result);
   [[nodiscard]] absl::Status write_map_header(const ObjectKey& key);
-  [[nodiscard]] absl::Status sync(int fd);
 
   DiskTier& disk_;
   const Retention retention_;

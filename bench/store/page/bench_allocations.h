@@ -1,0 +1,10 @@
+#pragma once
+
+#include <cstdint>
+
+namespace blobcache::page {
+
+/// Bytes that this program has asked operator new for, so far: measured, not claimed.
+[[nodiscard]] uint64_t allocated_bytes();
+
+}  // namespace blobcache::page

@@ -1,0 +1,66 @@
+#include "bench/store/page/bench_store.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/status.h"
+
+namespace blobcache::page {
+
+void require(const absl::Status& status) {
+  if (status.ok()) return;
+  fmt::print(stderr, "{}\n", base::message(status));
+  std::exit(1);
+}
+
+BenchStore::BenchStore(uint64_t memory_bytes) {
+  std::string name = (std::filesystem::temp_directory_path() / "blobcache-bench.XXXXXX").string();
+  if (::mkdtemp(name.data()) == nullptr) std::exit(1);
+  path_ = name;
+  PageStoreOptions options;
+  options.path = path_;
+  options.memory_bytes = memory_bytes;
+  auto opened = PageStore::open(options);
+  require(opened.status());
+  store_ = *std::move(opened);
+}
+
+BenchStore::~BenchStore() {
+  store_.reset();
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+ObjectRef BenchStore::put(uint64_t size_bytes) {
+  auto writer = store_->create(Retention::kKept, size_bytes);
+  require(writer.status());
+  std::vector<uint64_t> piece((uint64_t{1} << 20) / sizeof(uint64_t));
+  for (uint64_t at = 0; at < size_bytes;) {
+    for (uint64_t& word : piece) word = random_();
+    const void* bytes = piece.data();
+    const uint64_t length = std::min<uint64_t>(size_bytes - at, uint64_t{1} << 20);
+    require((*writer)->append({static_cast<const std::byte*>(bytes), length}));
+    at += length;
+  }
+  ObjectSpec spec;
+  spec.key.bytes[0] = next_key_++;
+  const auto sealed = (*writer)->seal(spec.key, "bench");
+  require(sealed.status());
+  (*writer)->keep();
+  spec.incarnation = sealed->incarnation;
+  spec.size_bytes = sealed->size_bytes;
+  spec.inline_map = sealed->inline_map;
+  return store_->attach(spec);
+}
+
+void BenchStore::warm(Object& object) {
+  for (uint64_t at = 0; at < object.size_bytes(); at += Object::kMaxRead) {
+    const uint64_t length = std::min<uint64_t>(Object::kMaxRead, object.size_bytes() - at);
+    require(object.read_wait(at, length).status());
+  }
+}
+
+}  // namespace blobcache::page
