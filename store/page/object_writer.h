@@ -22,7 +22,7 @@ struct SealedObject {
 /// Writes one new object into the disk tier. Nothing is visible until the owner of the names has
 /// made it so:
 ///
-///     append ... append, seal(key), [catalog commit], keep()
+///     append ... append, seal(key), [PageStore::sync], [catalog commit], keep()
 ///
 /// Destroyed before keep(), it removes all that it wrote. Zero pages take no space. Memory: at most
 /// 8 MiB of buffers, whatever the size. One thread at a time.
@@ -37,9 +37,9 @@ class ObjectWriter {
 
   [[nodiscard]] virtual uint64_t size_bytes() const = 0;
 
-  /// Makes data and page map durable under the object's final file name: written, synced, renamed,
-  /// directory synced. `description` is stored with the file (an extended attribute), so that a
-  /// lost catalog can be made again.
+  /// Puts data and page map under the object's final file name, not durably yet: that is
+  /// PageStore::sync's to do, for many at once. `description` is stored with the file (an extended
+  /// attribute), so that a lost catalog can be made again.
   [[nodiscard]] virtual absl::StatusOr<SealedObject> seal(const ObjectKey& key,
                                                           const std::string& description) = 0;
 

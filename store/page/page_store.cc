@@ -79,6 +79,14 @@ class PageStoreImpl final : public PageStore {
     return writer;
   }
 
+  [[nodiscard]] absl::Status sync(absl::Span<ObjectWriter* const> sealed) override {
+    if (sealed.size() > 1) return disk_->sync_all();
+    for (ObjectWriter* writer : sealed) {
+      BLOBCACHE_RETURN_IF_ERROR(static_cast<ObjectWriterImpl*>(writer)->sync());
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status remove(const ObjectKey& key, const Incarnation& incarnation, Retention retention,
                       uint64_t disk_bytes) override {
     std::shared_ptr<ObjectImpl> object;

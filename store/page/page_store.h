@@ -66,6 +66,11 @@ class PageStore {
   [[nodiscard]] virtual absl::StatusOr<std::unique_ptr<ObjectWriter>> create(
       Retention retention, uint64_t size_hint) = 0;
 
+  /// Makes sealed objects durable. One object: its files and their directory are synced. Several:
+  /// one sync of the file system for all of them, whose price is that what other programs have
+  /// dirty there is written too. After an error none may be relied on. Blocks.
+  [[nodiscard]] virtual absl::Status sync(absl::Span<ObjectWriter* const> sealed) = 0;
+
   /// Removes the object's files and gives its `disk_bytes` back to the budget. Readers who hold it
   /// go on reading (the open file lives until the last reference). A file that is gone already is
   /// no error.

@@ -301,7 +301,9 @@ absl::StatusOr<std::unique_ptr<Namespace>> Namespace::open(const NamespaceOption
   }
   BLOBCACHE_ASSIGN_OR_RETURN(
       std::unique_ptr<Catalog> catalog,
-      Catalog::open(options.path / "catalog.sqlite", options.path / "objects"));
+      Catalog::open(
+          options.path / "catalog.sqlite", options.path / "objects",
+          [&store](absl::Span<page::ObjectWriter* const> sealed) { return store.sync(sealed); }));
   BLOBCACHE_ASSIGN_OR_RETURN(const Totals totals, catalog->read()->totals());
   store.restore_usage(totals.kept_disk_bytes, totals.cached_disk_bytes);
   return std::make_unique<CatalogNamespace>(std::move(lock), std::move(catalog), store,

@@ -54,6 +54,13 @@ std::optional<FileName> parse_file_name(std::string_view name) {
 
 }  // namespace
 
+absl::Status sync_directory(const fs::path& path, Counters& counters) {
+  const base::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  counters.add(Counters::kSyncs);
+  if (!fd.valid() || ::fsync(fd.get()) != 0) return base::errno_error(errno, path.string());
+  return absl::OkStatus();
+}
+
 DiskTier::DiskTier(const PageStoreOptions& options, Counters& counters)
     : path_(options.path),
       counters_(counters),
@@ -64,9 +71,8 @@ absl::StatusOr<std::unique_ptr<DiskTier>> DiskTier::open(const PageStoreOptions&
   std::unique_ptr<DiskTier> tier(new DiskTier(options, counters));  // NOLINT: private constructor
   BLOBCACHE_RETURN_IF_ERROR(tier->make_folders());
   BLOBCACHE_RETURN_IF_ERROR(tier->probe_direct_io(options.direct_io));
-  base::UniqueFd root(::open(options.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!root.valid()) return base::errno_error(errno, options.path.string());
-  tier->syncs_ = std::make_unique<SyncGroup>(std::move(root), counters);
+  tier->root_ = base::UniqueFd(::open(options.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!tier->root_.valid()) return base::errno_error(errno, options.path.string());
   BLOBCACHE_ASSIGN_OR_RETURN(tier->ring_, IoRing::create(kRingDepth));
   return tier;
 }
@@ -129,19 +135,31 @@ absl::StatusOr<base::UniqueFd> DiskTier::open_file(const fs::path& path, int fla
   return fd;
 }
 
-absl::Status DiskTier::publish(const ObjectKey& key, const Incarnation& incarnation, int data,
-                               int map) {
+absl::Status DiskTier::publish(const ObjectKey& key, const Incarnation& incarnation, bool has_map) {
   const fs::path from = temporary_path(incarnation);
   const fs::path to = object_path(key, incarnation);
-  const bool has_map = map >= 0;
   if (has_map && ::rename((from.string() + std::string(kMapSuffix)).c_str(),
                           (to.string() + std::string(kMapSuffix)).c_str()) != 0) {
     return base::errno_error(errno, to.string());
   }
   if (::rename(from.c_str(), to.c_str()) != 0) return base::errno_error(errno, to.string());
-  SyncGroup::Files files{{data}, to.parent_path()};
-  if (has_map) files.fds.push_back(map);
-  return syncs_->sync(files);
+  return absl::OkStatus();
+}
+
+absl::Status DiskTier::sync_object(const ObjectKey& key, const Incarnation& incarnation, int data,
+                                   int map) {
+  for (const int fd : {data, map}) {
+    if (fd < 0) continue;
+    counters_.add(Counters::kSyncs);
+    if (::fsync(fd) != 0) return base::errno_error(errno, "syncing an object");
+  }
+  return sync_directory(object_path(key, incarnation).parent_path(), counters_);
+}
+
+absl::Status DiskTier::sync_all() {
+  counters_.add(Counters::kSyncs);
+  if (::syncfs(root_.get()) != 0) return base::errno_error(errno, "syncing the store");
+  return absl::OkStatus();
 }
 
 absl::Status DiskTier::publish_map(const ObjectKey& key, const Incarnation& incarnation, int fd) {

@@ -16,7 +16,6 @@
 #include "store/page/impl/counters.h"
 #include "store/page/impl/disk_budget.h"
 #include "store/page/impl/io_ring.h"
-#include "store/page/impl/sync_group.h"
 #include "store/page/object_key.h"
 #include "store/page/page_store.h"
 
@@ -44,11 +43,16 @@ class DiskTier {
   [[nodiscard]] absl::StatusOr<base::UniqueFd> open_file(const std::filesystem::path& path,
                                                          int flags) const;
 
-  /// Moves a finished object's files (open as `data` and `map`, which is -1 for none) from tmp/ to
-  /// objects/ and makes them durable, together with those of other callers. A power cut before that
-  /// leaves names that no catalog knows.
-  [[nodiscard]] absl::Status publish(const ObjectKey& key, const Incarnation& incarnation, int data,
-                                     int map);
+  /// Moves a finished object's files from tmp/ to objects/. Durable once sync_object() or
+  /// sync_all() has returned; a power cut before that leaves names that no catalog knows.
+  [[nodiscard]] absl::Status publish(const ObjectKey& key, const Incarnation& incarnation,
+                                     bool has_map);
+  /// Makes one object's files (open as `data` and `map`, which is -1 for none) and their names
+  /// durable: two or three syncs.
+  [[nodiscard]] absl::Status sync_object(const ObjectKey& key, const Incarnation& incarnation,
+                                         int data, int map);
+  /// Makes everything on the file system durable, other programs' files too: one sync (syncfs(2)).
+  [[nodiscard]] absl::Status sync_all();
   /// Puts a page map that was made again (tmp/, open as `fd`) in the damaged one's place,
   /// durably.
   [[nodiscard]] absl::Status publish_map(const ObjectKey& key, const Incarnation& incarnation,
@@ -81,10 +85,13 @@ class DiskTier {
   Counters& counters_;
   DiskBudget budget_;
   bool direct_ = false;
-  std::unique_ptr<SyncGroup> syncs_;
+  base::UniqueFd root_;
   std::unique_ptr<IoRing> ring_;
   absl::Mutex mutex_;
   absl::flat_hash_set<std::string> writing_ ABSL_GUARDED_BY(mutex_);  ///< incarnations, hex
 };
+
+/// Syncs a directory, so that names made or removed in it are durable. Counts as one sync.
+[[nodiscard]] absl::Status sync_directory(const std::filesystem::path& path, Counters& counters);
 
 }  // namespace blobcache::page

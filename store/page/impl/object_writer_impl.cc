@@ -222,11 +222,14 @@ absl::StatusOr<SealedObject> ObjectWriterImpl::seal(const ObjectKey& key,
   if (has_map) BLOBCACHE_RETURN_IF_ERROR(write_map_header(key));
   key_ = key;
   sealed_ = true;
-  BLOBCACHE_RETURN_IF_ERROR(
-      disk_.publish(key, incarnation_, data_.get(), has_map ? map_file_.get() : -1));
+  BLOBCACHE_RETURN_IF_ERROR(disk_.publish(key, incarnation_, has_map));
   SealedObject object{incarnation_, size_bytes_, reserved_bytes_, {}};
   if (!has_map) object.inline_map = encode_inline_map(map_.last_block(), size_bytes_, incarnation_);
   return object;
+}
+
+absl::Status ObjectWriterImpl::sync() {
+  return disk_.sync_object(key_, incarnation_, data_.get(), map_file_.get());
 }
 
 void ObjectWriterImpl::keep() {

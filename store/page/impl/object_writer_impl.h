@@ -35,6 +35,9 @@ class ObjectWriterImpl final : public ObjectWriter {
                                                   const std::string& description) override;
   void keep() override;
 
+  /// Makes the sealed object durable by itself.
+  [[nodiscard]] absl::Status sync();
+
  private:
   static constexpr size_t kBufferSize = size_t{1} << 20;
   static constexpr size_t kBuffers = 4;

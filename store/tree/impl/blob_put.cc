@@ -90,7 +90,7 @@ absl::Status BlobPut::seal_and_record(const page::ObjectKey& key, CommittedBlob&
   const auto edit = [&](CatalogWriter& catalog, Effects& effects) {
     return record(catalog, key, sealed, effects, result);
   };
-  return edits_.run(edit, [this] { writer_->keep(); }).status();
+  return edits_.run(edit, [this] { writer_->keep(); }, writer_.get()).status();
 }
 
 /// Makes the blob, or gives it the new copy, and binds the name.

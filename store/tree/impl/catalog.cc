@@ -113,12 +113,14 @@ absl::Status Catalog::Lease::freeze() {
   return database_->execute("BEGIN");
 }
 
-Catalog::Catalog(std::unique_ptr<Database> writer) : writer_(std::move(writer)), queue_(*writer_) {}
+Catalog::Catalog(std::unique_ptr<Database> writer, WriteQueue::SyncObjects sync_objects)
+    : writer_(std::move(writer)), queue_(*writer_, std::move(sync_objects)) {}
 
 absl::StatusOr<std::unique_ptr<Catalog>> Catalog::open(const std::filesystem::path& file,
-                                                       const std::filesystem::path& objects) {
+                                                       const std::filesystem::path& objects,
+                                                       WriteQueue::SyncObjects sync_objects) {
   BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Database> writer, open_writer(file, objects));
-  std::unique_ptr<Catalog> catalog(new Catalog(std::move(writer)));
+  std::unique_ptr<Catalog> catalog(new Catalog(std::move(writer), std::move(sync_objects)));
   for (size_t i = 0; i < kReaders; ++i) {
     BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Database> reader,
                                Database::open(file, Database::Access::kRead));
@@ -146,8 +148,9 @@ void Catalog::give_back(std::unique_ptr<Database> database) {
   idle_readers_.push_back(std::move(database));
 }
 
-absl::Status Catalog::write(WriteQueue::Apply apply, WriteQueue::Committed committed) {
-  return queue_.run(apply, committed);
+absl::Status Catalog::write(WriteQueue::Apply apply, WriteQueue::Committed committed,
+                            page::ObjectWriter* object) {
+  return queue_.run(apply, committed, object);
 }
 
 }  // namespace blobcache::tree

@@ -50,13 +50,16 @@ class Catalog {
   /// and DATA_LOSS when there is no catalog though `objects` (where the page store keeps its files)
   /// has files: an empty catalog would make orphans of them all. Nothing is changed then.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<Catalog>> open(
-      const std::filesystem::path& file, const std::filesystem::path& objects);
+      const std::filesystem::path& file, const std::filesystem::path& objects,
+      WriteQueue::SyncObjects sync_objects = nullptr);
 
   [[nodiscard]] Lease read() ABSL_LOCKS_EXCLUDED(mutex_);
-  [[nodiscard]] absl::Status write(WriteQueue::Apply apply, WriteQueue::Committed committed);
+  /// As WriteQueue::run.
+  [[nodiscard]] absl::Status write(WriteQueue::Apply apply, WriteQueue::Committed committed,
+                                   page::ObjectWriter* object = nullptr);
 
  private:
-  explicit Catalog(std::unique_ptr<Database> writer);
+  Catalog(std::unique_ptr<Database> writer, WriteQueue::SyncObjects sync_objects);
   void give_back(std::unique_ptr<Database> database) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const std::unique_ptr<Database> writer_;

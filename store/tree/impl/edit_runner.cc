@@ -8,7 +8,8 @@ namespace blobcache::tree {
 
 using page::Retention;
 
-absl::StatusOr<Effects> EditRunner::run(Edit edit, WriteQueue::Committed committed) {
+absl::StatusOr<Effects> EditRunner::run(Edit edit, WriteQueue::Committed committed,
+                                        page::ObjectWriter* object) {
   Effects effects;
   const auto apply = [&](CatalogWriter& catalog) {
     effects = Effects();
@@ -25,7 +26,7 @@ absl::StatusOr<Effects> EditRunner::run(Edit edit, WriteQueue::Committed committ
     }
     committed();
   };
-  BLOBCACHE_RETURN_IF_ERROR(catalog_.write(apply, account));
+  BLOBCACHE_RETURN_IF_ERROR(catalog_.write(apply, account, object));
   remove_files(effects);
   listeners_.notify(effects.names);
   return effects;

@@ -13,9 +13,9 @@
 namespace blobcache::tree {
 
 /// Runs edits of the tree and sees their effects through, in an order that survives a kill at any
-/// moment: catalog commit, then the page store's accounts, then the files of removed blobs, then
-/// the listeners. A kill between the first and the third leaves orphans, which the next start
-/// removes.
+/// moment: the new object's files, catalog commit, then the page store's accounts, then the files
+/// of removed blobs, then the listeners. A kill before the commit or before the files are removed
+/// leaves orphans, which the next start removes.
 ///
 /// Thread-safe. What it is given must outlive it.
 class EditRunner {
@@ -27,8 +27,9 @@ class EditRunner {
       : catalog_(catalog), store_(store), listeners_(listeners) {}
 
   /// Returns when the edit is durable and its effects are done. `committed` as
-  /// WriteQueue::Committed.
-  [[nodiscard]] absl::StatusOr<Effects> run(Edit edit, WriteQueue::Committed committed);
+  /// WriteQueue::Committed; `object` (sealed) is made durable first.
+  [[nodiscard]] absl::StatusOr<Effects> run(Edit edit, WriteQueue::Committed committed,
+                                            page::ObjectWriter* object = nullptr);
   [[nodiscard]] absl::StatusOr<Effects> run(Edit edit);
 
   /// Held shared from the look-up of a blob until its object is attached, so that the files of a

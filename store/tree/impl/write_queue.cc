@@ -2,12 +2,13 @@
 
 #include <algorithm>
 
+#include "absl/time/clock.h"
 #include "base/status.h"
 
 namespace blobcache::tree {
 
-absl::Status WriteQueue::run(Apply apply, Committed committed) {
-  Change change{.apply = apply, .committed = committed, .status = {}};
+absl::Status WriteQueue::run(Apply apply, Committed committed, page::ObjectWriter* object) {
+  Change change{.apply = apply, .committed = committed, .object = object, .status = {}};
   const absl::MutexLock lock(&mutex_);
   waiting_.push_back(&change);
   while (!change.done) {
@@ -23,18 +24,41 @@ absl::Status WriteQueue::run(Apply apply, Committed committed) {
 /// Commits one batch for all who wait. The lock is let go meanwhile, so that the next batch can
 /// gather.
 void WriteQueue::lead() {
+  leading_ = true;
+  const auto gathered = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return waiting_.size() >= std::min(gathering_.expected(), kMaxBatch);
+  };
+  mutex_.AwaitWithTimeout(absl::Condition(&gathered), gathering_.patience());
   const auto count = static_cast<std::ptrdiff_t>(std::min(waiting_.size(), kMaxBatch));
   const Batch batch(waiting_.begin(), waiting_.begin() + count);
   waiting_.erase(waiting_.begin(), waiting_.begin() + count);
-  leading_ = true;
   mutex_.Unlock();
-  commit(batch);
+  const absl::Time start = absl::Now();
+  commit(sync_objects(batch));
+  const absl::Duration took = absl::Now() - start;
   mutex_.Lock();
+  gathering_.done(batch.size(), took);
   for (Change* change : batch) change->done = true;
   leading_ = false;
 }
 
+WriteQueue::Batch WriteQueue::sync_objects(const Batch& batch) {
+  std::vector<page::ObjectWriter*> objects;
+  for (const Change* change : batch) {
+    if (change->object != nullptr) objects.push_back(change->object);
+  }
+  if (objects.empty() || sync_objects_(objects).ok()) return batch;
+  // Each by itself, so that each gets its own answer.
+  Batch good;
+  for (Change* change : batch) {
+    if (change->object != nullptr) change->status = sync_objects_({&change->object, 1});
+    if (change->status.ok()) good.push_back(change);
+  }
+  return good;
+}
+
 void WriteQueue::commit(const Batch& batch) {
+  if (batch.empty()) return;
   const absl::Status status = try_commit(batch);
   if (!status.ok() && batch.size() > 1) {
     for (Change* change : batch) commit({change});

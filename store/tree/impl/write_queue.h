@@ -1,20 +1,26 @@
 #pragma once
 
 #include <deque>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
+#include "base/gathering.h"
+#include "store/page/object_writer.h"
 #include "store/tree/impl/catalog_tables.h"
 #include "store/tree/impl/sqlite.h"
 
 namespace blobcache::tree {
 
 /// The one way to change the catalog. Changes that arrive while an earlier one is being committed
-/// share the next transaction, and so its one sync: the first of the waiting threads does the work
-/// of all (no thread of its own, no added delay when there is only one).
+/// share the next transaction, and so its one sync, and one sync of their new objects' files: the
+/// first of the waiting threads does the work of all (no thread of its own). When several have been
+/// sharing, the first waits a moment for the others; see base/gathering.h.
 ///
 /// Each change runs within a savepoint, so that one that is refused takes nothing of the others
 /// along. When the transaction as a whole fails (a full disk), its changes are tried again one by
@@ -34,24 +40,33 @@ class WriteQueue {
   /// of the changes. Must be quick, and must not use the queue.
   using Committed = absl::FunctionRef<void()>;
 
-  /// `database` must outlive the queue.
-  explicit WriteQueue(Database& database) : database_(database), writer_(database) {}
+  /// Makes the files of sealed objects durable; page::PageStore::sync.
+  using SyncObjects = std::function<absl::Status(absl::Span<page::ObjectWriter* const>)>;
+
+  /// `database` must outlive the queue. Without `sync_objects` no change has an object.
+  explicit WriteQueue(Database& database, SyncObjects sync_objects = nullptr)
+      : database_(database), writer_(database), sync_objects_(std::move(sync_objects)) {}
   WriteQueue(const WriteQueue&) = delete;
   WriteQueue& operator=(const WriteQueue&) = delete;
 
-  /// Returns when the change is durable (OK) or certain not to be.
-  [[nodiscard]] absl::Status run(Apply apply, Committed committed) ABSL_LOCKS_EXCLUDED(mutex_);
+  /// Returns when the change is durable (OK) or certain not to be. `object`, sealed, is made
+  /// durable before the change is.
+  [[nodiscard]] absl::Status run(Apply apply, Committed committed,
+                                 page::ObjectWriter* object = nullptr) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct Change {
     Apply apply;
     Committed committed;
+    page::ObjectWriter* object = nullptr;
     absl::Status status;
     bool done = false;  // guarded by mutex_
   };
   using Batch = std::vector<Change*>;
 
   void lead() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  /// Makes the batch's objects durable; the changes that may go on.
+  [[nodiscard]] Batch sync_objects(const Batch& batch);
   void commit(const Batch& batch);
   absl::Status try_commit(const Batch& batch);
   absl::Status apply_one(Change& change, bool alone);
@@ -59,10 +74,12 @@ class WriteQueue {
   absl::Mutex mutex_;
   std::deque<Change*> waiting_ ABSL_GUARDED_BY(mutex_);
   bool leading_ ABSL_GUARDED_BY(mutex_) = false;
+  base::Gathering gathering_ ABSL_GUARDED_BY(mutex_);
 
   // Used by the leading thread alone.
   Database& database_;
   CatalogWriter writer_;
+  const SyncObjects sync_objects_;
 };
 
 }  // namespace blobcache::tree

@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <atomic>
 #include <thread>
 
@@ -32,6 +33,18 @@ struct CatalogFixture {
   TemporaryDirectory directory;
   std::unique_ptr<Catalog> catalog =
       Catalog::open(directory.path() / "catalog.sqlite", directory.path() / "objects").value();
+};
+
+/// An object that only has to be named.
+class SealedObject final : public page::ObjectWriter {
+ public:
+  absl::Status append(absl::Span<const std::byte> /*bytes*/) override { return absl::OkStatus(); }
+  [[nodiscard]] uint64_t size_bytes() const override { return 0; }
+  absl::StatusOr<page::SealedObject> seal(const page::ObjectKey& /*key*/,
+                                          const std::string& /*description*/) override {
+    return page::SealedObject();
+  }
+  void keep() override {}
 };
 
 TEST_CASE("write queue: a refused change leaves nothing and is not called committed") {
@@ -159,6 +172,62 @@ TEST_CASE("write queue: when a transaction fails as a whole each change gets its
   CHECK(says(large, "catalog.sqlite"));
   CHECK(is_there(catalog, "small"));
   CHECK_FALSE(is_there(catalog, std::string(200, 'x') + "0"));
+}
+
+TEST_CASE(
+    "write queue: objects are synced before their changes, together, and fail by themselves") {
+  CatalogFixture fixture;
+  const std::unique_ptr<Database> database =
+      Database::open(fixture.directory.path() / "catalog.sqlite", Database::Access::kReadWrite)
+          .value();
+  std::array<SealedObject, 3> objects;
+  std::vector<size_t> syncs;  // how many objects each call was given
+  std::atomic<bool> synced = false;
+  WriteQueue queue(*database, [&](absl::Span<page::ObjectWriter* const> sealed) -> absl::Status {
+    syncs.push_back(sealed.size());
+    for (const page::ObjectWriter* object : sealed) {
+      if (object == &objects[1]) return absl::DataLossError("a bad disk");
+    }
+    synced = true;
+    return absl::OkStatus();
+  });
+  absl::Notification first_is_in;
+  std::atomic<int> waiting = 0;
+  std::thread first([&] {
+    const absl::Status status = queue.run(
+        [&](CatalogWriter&) {
+          first_is_in.Notify();
+          while (waiting.load() < 3) std::this_thread::yield();
+          return absl::OkStatus();
+        },
+        [] {});
+    CHECK(status.ok());
+  });
+  first_is_in.WaitForNotification();
+  std::array<absl::Status, 3> results;
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < objects.size(); ++i) {
+    threads.emplace_back([&, i] {
+      ++waiting;
+      results[i] = queue.run(
+          [&](CatalogWriter& writer) {
+            CHECK(synced);
+            return make_directory(writer, std::to_string(i));
+          },
+          [] {}, &objects[i]);
+    });
+  }
+  first.join();
+  for (std::thread& thread : threads) thread.join();
+  CHECK(results[0].ok());
+  CHECK(absl::IsDataLoss(results[1]));
+  CHECK(results[2].ok());
+  CHECK(is_there(*fixture.catalog, "0"));
+  CHECK_FALSE(is_there(*fixture.catalog, "1"));
+  CHECK(is_there(*fixture.catalog, "2"));
+  REQUIRE_FALSE(syncs.empty());
+  // However they met: never more calls than one for all and one each.
+  CHECK(syncs.size() <= 5);
 }
 
 TEST_CASE("write queue: committed is called in order, before the next transaction begins") {

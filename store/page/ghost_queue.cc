@@ -1,0 +1,16 @@
+#include "store/page/ghost_queue.h"
+
+namespace blobcache::page {
+
+void GhostQueue::remember(uint64_t identity, size_t limit) {
+  numbers_[identity] = next_;
+  order_.emplace_back(identity, next_++);
+  while (order_.size() > limit) {
+    const auto [oldest, number] = order_.front();
+    order_.pop_front();
+    const auto at = numbers_.find(oldest);
+    if (at != numbers_.end() && at->second == number) numbers_.erase(at);
+  }
+}
+
+}  // namespace blobcache::page
