@@ -16,8 +16,9 @@ void require(const absl::Status& status) {
   std::exit(1);
 }
 
-BenchStore::BenchStore(uint64_t memory_bytes) {
-  std::string name = (std::filesystem::temp_directory_path() / "blobcache-bench.XXXXXX").string();
+BenchStore::BenchStore(uint64_t memory_bytes, const std::filesystem::path& where) {
+  const auto parent = where.empty() ? std::filesystem::temp_directory_path() : where;
+  std::string name = (parent / "blobcache-bench.XXXXXX").string();
   if (::mkdtemp(name.data()) == nullptr) std::exit(1);
   path_ = name;
   PageStoreOptions options;

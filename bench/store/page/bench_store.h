@@ -14,10 +14,11 @@ namespace blobcache::page {
 /// Ends the benchmark with a message when something that must work does not.
 void require(const absl::Status& status);
 
-/// A page store in a folder of its own (under $TMPDIR), with objects of random bytes in it.
+/// A page store in a folder of its own (in `where`, or under $TMPDIR), with objects of random
+/// bytes.
 class BenchStore {
  public:
-  explicit BenchStore(uint64_t memory_bytes);
+  explicit BenchStore(uint64_t memory_bytes, const std::filesystem::path& where = {});
   ~BenchStore();
   BenchStore(const BenchStore&) = delete;
   BenchStore& operator=(const BenchStore&) = delete;

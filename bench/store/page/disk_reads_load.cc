@@ -1,0 +1,134 @@
+// Reads one large object from the disk tier, as store_disk_reads.py asks:
+//
+//     disk_reads_load FOLDER SIZE_MIB MEMORY_MIB
+//
+// Puts an object of SIZE_MIB random mebibytes into a store in FOLDER and prints the path of its
+// file. Then every line "seq|random BLOCK DEPTH SECONDS" on standard input is answered with reads a
+// second, bytes that came from the disk for each byte read, and the 50th and 99th percentile of a
+// read's time in microseconds.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "bench/store/page/bench_store.h"
+
+namespace blobcache::page {
+namespace {
+
+/// Keeps `depth` reads under way until the time is over. Its reads' answers come on the store's
+/// threads.
+class Reader {
+ public:
+  Reader(Object& object, bool random, uint64_t block, uint64_t depth)
+      : object_(object),
+        random_(random),
+        block_(block),
+        depth_(depth),
+        blocks_(object.size_bytes() / block) {}
+
+  void run(absl::Duration time) {
+    const absl::Time start = absl::Now();
+    const absl::Time end = start + time;
+    while (absl::Now() < end) {
+      {
+        absl::MutexLock lock(&mutex_);
+        const auto room = [this]()
+                              ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return under_way_ < depth_; };
+        mutex_.Await(absl::Condition(&room));
+        ++under_way_;
+      }
+      submit();
+    }
+    absl::MutexLock lock(&mutex_);
+    const auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return under_way_ == 0; };
+    mutex_.Await(absl::Condition(&none));
+    seconds_ = absl::ToDoubleSeconds(absl::Now() - start);
+  }
+
+  [[nodiscard]] double reads_per_second() {
+    absl::MutexLock lock(&mutex_);
+    return static_cast<double>(micros_.size()) / seconds_;
+  }
+  [[nodiscard]] uint64_t bytes_read() {
+    absl::MutexLock lock(&mutex_);
+    return micros_.size() * block_;
+  }
+  [[nodiscard]] double percentile(double share) {
+    absl::MutexLock lock(&mutex_);
+    const auto at = micros_.begin() +
+                    static_cast<std::ptrdiff_t>(share * static_cast<double>(micros_.size() - 1));
+    std::nth_element(micros_.begin(), at, micros_.end());
+    return *at;
+  }
+
+ private:
+  void submit() {
+    const uint64_t number = random_ ? (state_ = state_ * 6364136223846793005U + 1) >> 20 : next_++;
+    const absl::Time start = absl::Now();
+    object_.read((number % blocks_) * block_, block_,
+                 [this, start](absl::StatusOr<PinnedRange> range) {
+                   require(range.status());
+                   range->release();
+                   absl::MutexLock lock(&mutex_);
+                   micros_.push_back(absl::ToDoubleMicroseconds(absl::Now() - start));
+                   --under_way_;
+                 });
+  }
+
+  Object& object_;
+  const bool random_;
+  const uint64_t block_;
+  const uint64_t depth_;
+  const uint64_t blocks_;
+  uint64_t next_ = 0;
+  uint64_t state_ = 1;
+  double seconds_ = 0;
+  absl::Mutex mutex_;
+  uint64_t under_way_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::vector<double> micros_ ABSL_GUARDED_BY(mutex_);
+};
+
+int run(int argc, char** argv) {
+  if (argc != 4) {
+    fmt::print(stderr, "usage: disk_reads_load FOLDER SIZE_MIB MEMORY_MIB\n");
+    return 2;
+  }
+  BenchStore store(std::stoull(argv[3]) << 20, argv[1]);
+  const ObjectRef object = store.put(std::stoull(argv[2]) << 20);
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(store.path() / "objects")) {
+    if (entry.is_regular_file() && entry.path().extension() != ".map") {
+      fmt::print("{}\n", entry.path().string());
+    }
+  }
+  std::fflush(stdout);
+  std::string order;
+  uint64_t block = 0;
+  uint64_t depth = 0;
+  double seconds = 0;
+  while (std::cin >> order >> block >> depth >> seconds) {
+    store.store().evict_memory(*object);
+    const uint64_t before = store.store().stats().disk_read_bytes;
+    Reader reader(*object, order == "random", block, depth);
+    reader.run(absl::Seconds(seconds));
+    const auto from_disk = static_cast<double>(store.store().stats().disk_read_bytes - before);
+    fmt::print("{:.1f} {:.4f} {:.1f} {:.1f}\n", reader.reads_per_second(),
+               from_disk / static_cast<double>(reader.bytes_read()), reader.percentile(0.5),
+               reader.percentile(0.99));
+    std::fflush(stdout);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace blobcache::page
+
+int main(int argc, char** argv) { return blobcache::page::run(argc, argv); }
