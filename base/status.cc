@@ -2,9 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
+
 namespace blobcache::base {
 
 absl::Status errno_error(int error, std::string_view what) {
+  // Not RESOURCE_EXHAUSTED, which says that the store is full: it passes, and nothing of it is.
+  if (error == EMFILE || error == ENFILE) {
+    return absl::UnavailableError(fmt::format("{}: too many open files", what));
+  }
   return absl::ErrnoToStatus(error, absl::string_view(what.data(), what.size()));
 }
 

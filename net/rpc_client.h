@@ -60,7 +60,8 @@ class RpcClient {
       const RpcClientOptions& options);
   virtual ~RpcClient() = default;
 
-  /// Streams a blob; all-zero stretches of 64 KiB and more travel as counts. Memory: under 8 MiB.
+  /// Streams a blob; all-zero stretches of 64 KiB and more travel as counts. `size_hint`: bytes of
+  /// data that will come, holes not counted (0: unknown). Memory: under 8 MiB.
   [[nodiscard]] virtual absl::StatusOr<PutResult> put(
       std::string_view name, uint64_t size_hint, const std::optional<page::ObjectKey>& expected,
       const PutProducer& producer) = 0;

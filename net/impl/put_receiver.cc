@@ -112,7 +112,7 @@ absl::Status PutReceiver::take_zeros(uint64_t count, const std::function<bool()>
 
 absl::Status PutReceiver::append(absl::Span<const std::byte> bytes) {
   if (bytes.size() > page::kMaxObjectSize - received_bytes_) {
-    return invalid("a blob of more than 2^62 bytes");
+    return invalid("a blob of more than 1 PiB");
   }
   received_bytes_ += bytes.size();
   return writer_->append(bytes);

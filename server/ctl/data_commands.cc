@@ -89,7 +89,7 @@ Outcome put(const PutOptions& arguments, Session& session) {
                arguments.file == "-" ? "standard input" : last_component(arguments.file),
                file->size_bytes());
   const absl::StatusOr<net::PutResult> result =
-      (*client)->put(name, file->size_bytes().value_or(0), expected,
+      (*client)->put(name, file->data_bytes().value_or(0), expected,
                      [&](absl::Span<std::byte> buffer) -> absl::StatusOr<size_t> {
                        absl::StatusOr<size_t> got = file->read(buffer);
                        if (got.ok()) bar->advance(*got);

@@ -39,7 +39,10 @@ absl::Status InputFile::look() {
     stretch_end_ = offset_;
     regular_ = true;
     // Files of /proc say 0 and hold something: read() goes on until the end all the same.
-    if (info.st_size > offset_) size_bytes_ = static_cast<uint64_t>(info.st_size - offset_);
+    if (info.st_size > offset_) {
+      size_bytes_ = static_cast<uint64_t>(info.st_size - offset_);
+      data_bytes_ = std::min(*size_bytes_, static_cast<uint64_t>(info.st_blocks) * 512);
+    }
     (void)::posix_fadvise(fd_, offset_, 0, POSIX_FADV_SEQUENTIAL);
   } else if (S_ISBLK(info.st_mode)) {
     const off_t end = ::lseek(fd_, 0, SEEK_END);

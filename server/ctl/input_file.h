@@ -25,6 +25,8 @@ class InputFile {
 
   /// Bytes that read() will hand out, as far as one can know beforehand.
   [[nodiscard]] std::optional<uint64_t> size_bytes() const { return size_bytes_; }
+  /// Those of them that are not in holes, as far as one can know beforehand.
+  [[nodiscard]] std::optional<uint64_t> data_bytes() const { return data_bytes_; }
 
   /// Fills `buffer` with the next bytes, perhaps in part. 0 is the end.
   [[nodiscard]] absl::StatusOr<size_t> read(absl::Span<std::byte> buffer);
@@ -39,6 +41,7 @@ class InputFile {
   base::UniqueFd owned_;  ///< not valid for standard input
   int fd_;
   std::optional<uint64_t> size_bytes_;
+  std::optional<uint64_t> data_bytes_;
   /// A regular file is read by position. The stretch at offset_ ends at stretch_end_, and is a hole
   /// or data.
   bool regular_ = false;

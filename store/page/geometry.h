@@ -14,8 +14,9 @@ inline constexpr uint64_t kExtentSize = uint64_t{1} << kExtentShift;
 inline constexpr uint32_t kPagesPerExtent = 64;
 static_assert(kExtentSize / kPageSize == kPagesPerExtent);
 
-/// No object is larger: offsets stay positive as a signed 64-bit file offset.
-inline constexpr uint64_t kMaxObjectSize = uint64_t{1} << 62;
+/// No object is larger than 1 PiB: even of one that is all hole the table of extents stays
+/// affordable.
+inline constexpr uint64_t kMaxObjectSize = uint64_t{1} << 50;
 
 /// One bit a page of an extent; bit 0 is the extent's first page.
 using PageMask = uint64_t;

@@ -66,7 +66,7 @@ class PageStoreImpl final : public PageStore {
     std::vector<std::shared_ptr<ObjectImpl>> dropped;  // destroyed after the lock is gone
     absl::MutexLock lock(&mutex_);
     if (const auto at = objects_.find(id); at != objects_.end()) return at->second;
-    if (objects_.size() >= idle_limit_) dropped = drop_idle();
+    if (objects_.size() >= kMaxIdle) dropped = drop_idle();
     auto object = std::make_shared<ObjectImpl>(next_id_.fetch_add(1), spec, core_);
     objects_.emplace(id, object);
     return object;
@@ -101,7 +101,7 @@ class PageStoreImpl final : public PageStore {
     // A reader may hold the object and not have read yet: its files are opened before they lose
     // their names.
     if (object != nullptr && object.use_count() > 1) {
-      if (const absl::Status opened = object->file().open(); !opened.ok()) {
+      if (const absl::Status opened = object->file().keep_open(); !opened.ok()) {
         spdlog::warn("removing an object that is in use: {}", base::message(opened));
       }
     }
@@ -185,20 +185,26 @@ class PageStoreImpl final : public PageStore {
     stats.disk_evicted_bytes = counters_->sum(Counters::kDiskEvictedBytes);
   }
 
-  /// Takes a quarter of the objects that nobody holds out of the table, so that descriptors and
-  /// open files stay bounded. When everybody is held the table grows: the doors bound how many they
-  /// hold.
+  /// Takes a quarter of the objects that nobody holds out of the table, so that what they take
+  /// stays bounded; those first that have nothing in memory. When everybody is held the table
+  /// grows: the doors bound how many they hold.
   [[nodiscard]] std::vector<std::shared_ptr<ObjectImpl>> drop_idle()
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     std::vector<std::shared_ptr<ObjectImpl>> dropped;
-    for (auto at = objects_.begin(); at != objects_.end() && dropped.size() < idle_limit_ / 4;) {
-      const auto here = at++;
-      if (here->second.use_count() > 1) continue;
-      dropped.push_back(std::move(here->second));
-      objects_.erase(here);
+    for (const bool also_warm : {false, true}) {
+      for (auto at = objects_.begin(); at != objects_.end();) {
+        if (dropped.size() >= kMaxIdle / 4) return dropped;
+        const auto here = at++;
+        if (here->second.use_count() > 1 || (here->second->frames() > 0 && !also_warm)) continue;
+        dropped.push_back(std::move(here->second));
+        objects_.erase(here);
+      }
     }
     return dropped;
   }
+
+  /// About half a kilobyte each.
+  static constexpr size_t kMaxIdle = 32768;
 
   const std::unique_ptr<Counters> counters_;
   const std::unique_ptr<FlightTable> flights_;
@@ -210,7 +216,6 @@ class PageStoreImpl final : public PageStore {
   const uint64_t memory_bytes_;
   StoreCore core_;
   std::atomic<uint64_t> next_id_{1};
-  const size_t idle_limit_ = 4096;
   mutable absl::Mutex mutex_;  ///< never held while calling out
   absl::flat_hash_map<ObjectId, std::shared_ptr<ObjectImpl>> objects_ ABSL_GUARDED_BY(mutex_);
 };

@@ -61,8 +61,8 @@ class PageStore {
   /// `spec`. Touches no disk; a missing or damaged file shows at the first read.
   [[nodiscard]] virtual ObjectRef attach(const ObjectSpec& spec) = 0;
 
-  /// Begins a new object. `size_hint` (0: unknown) lets a put that cannot fit fail before it moves
-  /// a byte: RESOURCE_EXHAUSTED.
+  /// Begins a new object. `size_hint`, bytes of data without holes (0: unknown), lets a put that
+  /// cannot fit fail before it moves a byte: RESOURCE_EXHAUSTED.
   [[nodiscard]] virtual absl::StatusOr<std::unique_ptr<ObjectWriter>> create(
       Retention retention, uint64_t size_hint) = 0;
 

@@ -9,6 +9,8 @@
 #include "absl/synchronization/mutex.h"
 #include "base/hex.h"
 #include "base/status.h"
+#include "store/page/geometry.h"
+#include "store/tree/digest.h"
 #include "store/tree/impl/blob_put.h"
 #include "store/tree/impl/catalog.h"
 #include "store/tree/impl/edit_runner.h"
@@ -78,6 +80,17 @@ absl::Status no_such_name(std::string_view name) {
 
 absl::Status not_a_directory(std::string_view name) {
   return absl::FailedPreconditionError(fmt::format("{}: not a directory", printable(name)));
+}
+
+/// What is read back from the catalog may be damaged: no size of a row is believed that cannot be.
+/// A wrong size that can be shows in the checksums of the pages and the size of the file.
+absl::Status check_row(const BlobRow& row) {
+  static const page::ObjectKey kEmpty = Sha256().finish();
+  const bool possible =
+      row.size_bytes <= page::kMaxObjectSize && (row.size_bytes == 0) == (row.key == kEmpty);
+  if (possible) return absl::OkStatus();
+  return absl::DataLossError(
+      fmt::format("blobs/{}: the catalog has a wrong size for it", row.key.hex()));
 }
 
 /// Reads the entry `name` of `parent`, which is a directory if it is there at all.
@@ -217,6 +230,7 @@ absl::StatusOr<page::ObjectRef> CatalogNamespace::open(NodeId node) {
     BLOBCACHE_RETURN_IF_ERROR(find_node(*catalog, node).status());
     return absl::FailedPreconditionError(fmt::format("node {}: is a directory", node));
   }
+  BLOBCACHE_RETURN_IF_ERROR(check_row(*row));
   page::ObjectSpec spec;
   spec.key = row->key;
   spec.incarnation = row->incarnation;

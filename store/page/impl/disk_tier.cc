@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -52,6 +54,13 @@ std::optional<FileName> parse_file_name(std::string_view name) {
   return parsed;
 }
 
+/// Half of the process's descriptors, of which an object takes two: the rest is the doors'.
+size_t open_objects_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 64;
+  return std::clamp<rlim_t>(limit.rlim_cur / 4, 8, 65536);
+}
+
 }  // namespace
 
 absl::Status sync_directory(const fs::path& path, Counters& counters) {
@@ -64,7 +73,8 @@ absl::Status sync_directory(const fs::path& path, Counters& counters) {
 DiskTier::DiskTier(const PageStoreOptions& options, Counters& counters)
     : path_(options.path),
       counters_(counters),
-      budget_(options.path, options.disk_bytes, options.disk_reserve_bytes) {}
+      budget_(options.path, options.disk_bytes, options.disk_reserve_bytes),
+      open_files_(open_objects_limit()) {}
 
 absl::StatusOr<std::unique_ptr<DiskTier>> DiskTier::open(const PageStoreOptions& options,
                                                          Counters& counters) {
@@ -130,9 +140,15 @@ fs::path DiskTier::temporary_path(const Incarnation& incarnation) const {
 
 absl::StatusOr<base::UniqueFd> DiskTier::open_file(const fs::path& path, int flags) const {
   const int direct = direct_ ? O_DIRECT : 0;
-  base::UniqueFd fd(::open(path.c_str(), flags | direct | O_CLOEXEC, 0600));
-  if (!fd.valid()) return base::errno_error(errno, path.string());
-  return fd;
+  while (true) {
+    base::UniqueFd fd(::open(path.c_str(), flags | direct | O_CLOEXEC, 0600));
+    if (fd.valid()) return fd;
+    const int error = errno;
+    const bool short_of_descriptors = error == EMFILE || error == ENFILE;
+    if (!short_of_descriptors || !open_files_.close_some()) {
+      return base::errno_error(error, path.string());
+    }
+  }
 }
 
 absl::Status DiskTier::publish(const ObjectKey& key, const Incarnation& incarnation, bool has_map) {

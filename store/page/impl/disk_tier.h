@@ -16,6 +16,7 @@
 #include "store/page/impl/counters.h"
 #include "store/page/impl/disk_budget.h"
 #include "store/page/impl/io_ring.h"
+#include "store/page/impl/open_file_table.h"
 #include "store/page/object_key.h"
 #include "store/page/page_store.h"
 
@@ -69,6 +70,7 @@ class DiskTier {
   void begin_writing(const Incarnation& incarnation);
   void end_writing(const Incarnation& incarnation);
 
+  [[nodiscard]] OpenFileTable& open_files() { return open_files_; }
   [[nodiscard]] IoRing& ring() { return *ring_; }
   [[nodiscard]] DiskBudget& budget() { return budget_; }
   [[nodiscard]] const DiskBudget& budget() const { return budget_; }
@@ -85,6 +87,7 @@ class DiskTier {
   Counters& counters_;
   DiskBudget budget_;
   bool direct_ = false;
+  mutable OpenFileTable open_files_;
   base::UniqueFd root_;
   std::unique_ptr<IoRing> ring_;
   absl::Mutex mutex_;

@@ -1,9 +1,11 @@
 #pragma once
 
-#include <array>
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
+#include <new>
 
 #include "store/page/geometry.h"
 
@@ -32,58 +34,72 @@ struct alignas(64) Extent {
 };
 static_assert(sizeof(Extent) == 64);
 
-/// An object's extents by index: two levels, so that only what was touched takes memory (4 KiB for
-/// 64 extents, and 8 bytes for every 16 MiB of the object). Thread-safe; extents stay where they
+/// An object's extents by index: two levels, so that only what was touched takes memory: 4 KiB for
+/// 64 extents (a small object has a chunk of just its own), and 8 bytes for every 16 MiB of the
+/// object, which the kernel gives only where they are written. Thread-safe; extents stay where they
 /// are until the table dies.
 class ExtentTable {
  public:
   explicit ExtentTable(uint64_t extents)
-      : chunk_count_((extents + kChunk - 1) / kChunk),
-        chunks_(std::make_unique<std::atomic<Chunk*>[]>(chunk_count_)) {}
+      : extents_(extents),
+        chunk_count_((extents + kChunk - 1) / kChunk),
+        chunks_(allocate(chunk_count_)) {}
   ~ExtentTable() {
     for (uint64_t i = 0; i < chunk_count_; ++i) {
-      const std::unique_ptr<Chunk> chunk(chunks_[i].load(std::memory_order_acquire));
+      const std::unique_ptr<Extent[]> chunk(chunks_[i].load(std::memory_order_acquire));
     }
+    std::free(chunks_);  // NOLINT: from calloc
   }
   ExtentTable(const ExtentTable&) = delete;
   ExtentTable& operator=(const ExtentTable&) = delete;
 
   /// The extent, or nullptr when it was never touched. `index` is less than the number of extents.
   [[nodiscard]] Extent* find(uint64_t index) const {
-    Chunk* chunk = chunks_[index / kChunk].load(std::memory_order_acquire);
-    return chunk == nullptr ? nullptr : &(*chunk)[index % kChunk];
+    Extent* chunk = chunks_[index / kChunk].load(std::memory_order_acquire);
+    return chunk == nullptr ? nullptr : &chunk[index % kChunk];
   }
 
   [[nodiscard]] Extent& get(uint64_t index) {
     if (Extent* extent = find(index)) return *extent;
-    auto made = std::make_unique<Chunk>();
-    Chunk* expected = nullptr;
-    std::atomic<Chunk*>& place = chunks_[index / kChunk];
-    if (place.compare_exchange_strong(expected, made.get(), std::memory_order_acq_rel)) {
-      return (*made.release())[index % kChunk];
+    const uint64_t number = index / kChunk;
+    auto made = std::make_unique<Extent[]>(chunk_size(number));
+    Extent* expected = nullptr;
+    if (chunks_[number].compare_exchange_strong(expected, made.get(), std::memory_order_acq_rel)) {
+      return made.release()[index % kChunk];
     }
-    return (*expected)[index % kChunk];
+    return expected[index % kChunk];
   }
 
   /// Calls visit(index, extent) for every extent that was touched (and its neighbours in the
   /// chunk).
   template <typename Visit>
-  void for_each_touched(uint64_t extents, const Visit& visit) const {
-    for (uint64_t c = 0; c < chunk_count_; ++c) {
-      Chunk* chunk = chunks_[c].load(std::memory_order_acquire);
+  void for_each_touched(const Visit& visit) const {
+    for (uint64_t number = 0; number < chunk_count_; ++number) {
+      Extent* chunk = chunks_[number].load(std::memory_order_acquire);
       if (chunk == nullptr) continue;
-      for (uint64_t i = 0; i < kChunk && c * kChunk + i < extents; ++i) {
-        visit(c * kChunk + i, (*chunk)[i]);
-      }
+      for (uint64_t i = 0; i < chunk_size(number); ++i) visit(number * kChunk + i, chunk[i]);
     }
   }
 
  private:
   static constexpr uint64_t kChunk = 64;
-  using Chunk = std::array<Extent, kChunk>;
+  using Place = std::atomic<Extent*>;
 
+  /// calloc, since large stretches of it are zero pages of the kernel's that cost nothing before
+  /// they are written; and all bits zero is a null pointer here.
+  static Place* allocate(uint64_t places) {
+    void* memory = std::calloc(std::max<uint64_t>(places, 1), sizeof(Place));  // NOLINT
+    if (memory == nullptr) throw std::bad_alloc();
+    return static_cast<Place*>(memory);
+  }
+
+  [[nodiscard]] uint64_t chunk_size(uint64_t number) const {
+    return std::min(kChunk, extents_ - number * kChunk);
+  }
+
+  const uint64_t extents_;
   const uint64_t chunk_count_;
-  std::unique_ptr<std::atomic<Chunk*>[]> chunks_;
+  Place* const chunks_;
 };
 
 }  // namespace blobcache::page

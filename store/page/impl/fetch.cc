@@ -78,15 +78,9 @@ void Fetch::clear_tail(PageMask run) const {
 void Fetch::with_map(PageMask pages, std::shared_ptr<const MapBlock> block) {
   const Extent& extent = object_->extents().get(id_.index);
   const PageMask zeros = pages & extent.zero.load(std::memory_order_relaxed);
-  PageMask disk = pages & extent.on_disk.load(std::memory_order_relaxed) & ~zeros;
+  const PageMask disk = pages & extent.on_disk.load(std::memory_order_relaxed) & ~zeros;
   const PageMask elsewhere = pages & ~zeros & ~disk;
   if (zeros != 0) zero(zeros);
-  if (disk != 0) {
-    if (const absl::Status opened = object_->file().open(); !opened.ok()) {
-      from_source(disk, opened);
-      disk = 0;
-    }
-  }
   for_each_run(disk, [&](PageMask run) { from_disk(run, block, /*again=*/false); });
   if (elsewhere != 0) {
     from_source(elsewhere, absl::DataLossError(fmt::format(
@@ -105,13 +99,16 @@ void Fetch::zero(PageMask pages) {
 }
 
 void Fetch::from_disk(PageMask run, const std::shared_ptr<const MapBlock>& block, bool again) {
+  const absl::StatusOr<OpenFilesRef> files = object_->file().open();
+  if (!files.ok()) {
+    from_source(run, files.status());
+    return;
+  }
   const uint64_t bytes = uint64_t{page_total(run)} << kPageShift;
   core_.counters.add(Counters::kDiskReadBytes, bytes);
-  core_.disk.ring().read(object_->file().data_fd(), {memory(run), bytes}, offset(run),
-                         object_bytes(run),
-                         [self = shared_from_this(), run, block, again](int result) {
-                           self->disk_done(run, block, again, result);
-                         });
+  core_.disk.ring().read((*files)->data.get(), {memory(run), bytes}, offset(run), object_bytes(run),
+                         [self = shared_from_this(), files = *files, run, block,
+                          again](int result) { self->disk_done(run, block, again, result); });
 }
 
 PageMask Fetch::verify(PageMask run, const MapBlock& block) const {

@@ -100,14 +100,15 @@ void MapLoader::answer(const Key& key, const absl::StatusOr<MapCache::Block>& re
 
 void MapLoader::read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t block) {
   const Key key{object->id(), block};
-  if (absl::Status status = object->file().open(); !status.ok()) {
-    answer(key, std::move(status));
+  const absl::StatusOr<OpenFilesRef> files = object->file().open();
+  if (!files.ok()) {
+    answer(key, files.status());
     return;
   }
   auto buffer = std::make_unique<AlignedBlock>();
   const absl::Span<std::byte> into = absl::MakeSpan(buffer->bytes);
-  ring_.read(object->file().map_fd(), into, map_block_offset(block), kMapBlockSize,
-             [this, object, key, buffer = std::move(buffer)](int result) {
+  ring_.read((*files)->map.get(), into, map_block_offset(block), kMapBlockSize,
+             [this, object, files = *files, key, buffer = std::move(buffer)](int result) {
                absl::StatusOr<MapBlock> decoded =
                    result == 0 ? decode_map_block(buffer->bytes, key.second, object->incarnation())
                                : absl::StatusOr<MapBlock>(absl::DataLossError(

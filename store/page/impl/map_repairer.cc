@@ -75,13 +75,13 @@ void MapRepairer::run() {
 }
 
 absl::Status MapRepairer::repair_now(ObjectImpl& object) {
-  BLOBCACHE_RETURN_IF_ERROR(object.file().open());
+  BLOBCACHE_ASSIGN_OR_RETURN(const OpenFilesRef files, object.file().open());
   if (object.beyond_repair()) {
     return absl::DataLossError(
         fmt::format("the page map of object {} is damaged, and its file does not match its digest",
                     object.key().hex()));
   }
-  absl::Status outcome = rebuild(object);
+  absl::Status outcome = rebuild(object, files);
   if (!outcome.ok()) {
     object.set_beyond_repair();
     spdlog::error("cannot rebuild a page map: {}", base::message(outcome));
@@ -89,15 +89,14 @@ absl::Status MapRepairer::repair_now(ObjectImpl& object) {
   return outcome;
 }
 
-absl::Status MapRepairer::scan(ObjectImpl& object, MapBuilder& builder) {
+absl::Status MapRepairer::scan(ObjectImpl& object, const OpenFiles& files, MapBuilder& builder) {
   if (hash_ == nullptr) return absl::DataLossError("its page map is damaged");
   const std::filesystem::path path = disk_.object_path(object.key(), object.incarnation());
   const std::unique_ptr<ContentHash> hash = hash_();
   const AlignedMemory memory = allocate_aligned(kStep);
   for (uint64_t at = 0; at < object.size_bytes(); at += kStep) {
     const auto real = static_cast<size_t>(std::min<uint64_t>(kStep, object.size_bytes() - at));
-    const ssize_t got =
-        ::pread(object.file().data_fd(), memory.get(), kStep, static_cast<off_t>(at));
+    const ssize_t got = ::pread(files.data.get(), memory.get(), kStep, static_cast<off_t>(at));
     if (got < 0) return base::errno_error(errno, path.string());
     if (static_cast<size_t>(got) < real)
       return absl::DataLossError(path.string() + " is cut short");
@@ -116,12 +115,12 @@ absl::Status MapRepairer::scan(ObjectImpl& object, MapBuilder& builder) {
   return absl::OkStatus();
 }
 
-absl::Status MapRepairer::rebuild(ObjectImpl& object) {
+absl::Status MapRepairer::rebuild(ObjectImpl& object, const OpenFilesRef& files) {
   if (!object.has_map_file()) {
     MapBuilder builder(object.incarnation(), [](uint64_t, const MapBlock&) {
       return absl::InternalError("an inline page map has one block");
     });
-    BLOBCACHE_RETURN_IF_ERROR(scan(object, builder));
+    BLOBCACHE_RETURN_IF_ERROR(scan(object, *files, builder));
     object.set_inline_map(
         encode_inline_map(builder.last_block(), object.size_bytes(), object.incarnation()));
   } else {
@@ -132,13 +131,13 @@ absl::Status MapRepairer::rebuild(ObjectImpl& object) {
       return write_block(fd.get(), encode_map_block(block, number, object.incarnation()),
                          map_block_offset(number));
     });
-    BLOBCACHE_RETURN_IF_ERROR(scan(object, builder));
+    BLOBCACHE_RETURN_IF_ERROR(scan(object, *files, builder));
     BLOBCACHE_RETURN_IF_ERROR(builder.emit_last());
     const MapHeader header{kPageMapVersion, object.key(), object.incarnation(),
                            object.size_bytes()};
     BLOBCACHE_RETURN_IF_ERROR(write_block(fd.get(), encode_map_header(header), 0));
     BLOBCACHE_RETURN_IF_ERROR(disk_.publish_map(object.key(), object.incarnation(), fd.get()));
-    object.file().replace_map(std::move(fd));
+    object.file().replace_map(files, std::move(fd));
   }
   disk_.counters().add(Counters::kMapsRebuilt);
   spdlog::warn(

@@ -14,6 +14,7 @@
 #include "absl/synchronization/mutex.h"
 #include "store/page/content_hash.h"
 #include "store/page/impl/disk_tier.h"
+#include "store/page/impl/object_file.h"
 
 namespace blobcache::page {
 
@@ -42,10 +43,11 @@ class MapRepairer {
  private:
   void run();
   [[nodiscard]] absl::Status repair_now(ObjectImpl& object);
-  [[nodiscard]] absl::Status rebuild(ObjectImpl& object);
+  [[nodiscard]] absl::Status rebuild(ObjectImpl& object, const OpenFilesRef& files);
   /// Reads the whole (open) file into `builder` and the hash; DATA_LOSS when the hash is not the
   /// object's key.
-  [[nodiscard]] absl::Status scan(ObjectImpl& object, class MapBuilder& builder);
+  [[nodiscard]] absl::Status scan(ObjectImpl& object, const OpenFiles& files,
+                                  class MapBuilder& builder);
 
   DiskTier& disk_;
   const ContentHashFactory hash_;

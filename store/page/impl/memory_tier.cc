@@ -96,6 +96,7 @@ bool MemoryTier::detach(uint32_t frame, const Owner& owner) {
     if (!pool_.begin_evict(ref)) return false;
     extent.in_memory.store(0, std::memory_order_release);
     extent.frame.store(Extent::kNoFrame, std::memory_order_release);
+    owner.object->frames().fetch_sub(1, std::memory_order_relaxed);
   }
   owners_[frame] = {};
   pool_.release(frame);
@@ -105,13 +106,14 @@ bool MemoryTier::detach(uint32_t frame, const Owner& owner) {
 void MemoryTier::adopt(uint32_t frame, ObjectImpl& object, uint64_t extent) {
   absl::MutexLock lock(&mutex_);
   owners_[frame] = {&object, extent};
+  object.frames().fetch_add(1, std::memory_order_relaxed);
   policy_->insert(frame, ExtentId{object.id(), extent}.hash());
 }
 
 uint64_t MemoryTier::drop(ObjectImpl& object, bool dying) {
   uint64_t dropped = 0;
   absl::MutexLock lock(&mutex_);
-  object.extents().for_each_touched(object.extent_count(), [&](uint64_t index, Extent& extent) {
+  object.extents().for_each_touched([&](uint64_t index, Extent& extent) {
     mutex_.AssertHeld();
     const uint64_t word = extent.frame.load(std::memory_order_acquire);
     if (word == Extent::kNoFrame) return;

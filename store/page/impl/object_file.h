@@ -3,51 +3,71 @@
 #include <atomic>
 #include <memory>
 #include <utility>
-#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "base/unique_fd.h"
-#include "store/page/impl/disk_tier.h"
 #include "store/page/object_key.h"
 
 namespace blobcache::page {
 
-/// The open files of one object: data and page map, opened at first use and closed with the object,
-/// so that readers who hold the object go on reading when its name is gone. Thread-safe.
+class DiskTier;
+
+/// The descriptors of one object: its data and its page map (none for an inline map, or when the
+/// map is missing). Closed when the last holder lets go.
+struct OpenFiles {
+  base::UniqueFd data;
+  base::UniqueFd map;
+};
+using OpenFilesRef = std::shared_ptr<const OpenFiles>;
+
+/// The files of one object in use: opened when they are needed, closed again when many others are
+/// (see OpenFileTable), and kept open once their names go, so that readers who hold the object go
+/// on reading. Thread-safe.
 class ObjectFile {
  public:
-  ObjectFile(DiskTier& disk, const ObjectKey& key, const Incarnation& incarnation, bool has_map)
-      : disk_(disk), key_(key), incarnation_(incarnation), has_map_(has_map) {}
+  ObjectFile(DiskTier& disk, const ObjectKey& key, const Incarnation& incarnation,
+             uint64_t size_bytes, bool has_map)
+      : disk_(disk),
+        key_(key),
+        incarnation_(incarnation),
+        size_bytes_(size_bytes),
+        has_map_(has_map) {}
+  ~ObjectFile();
+  ObjectFile(const ObjectFile&) = delete;
+  ObjectFile& operator=(const ObjectFile&) = delete;
 
-  /// Opens what is not open yet. DATA_LOSS for a data file that is gone, else the disk's error.
-  [[nodiscard]] absl::Status open();
+  /// The open files, for as long as the reference is held. DATA_LOSS for a data file that is gone
+  /// or larger than the object, else the disk's error.
+  [[nodiscard]] absl::StatusOr<OpenFilesRef> open() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  /// Valid after open().
-  [[nodiscard]] int data_fd() const { return data_.get(); }
-  [[nodiscard]] int map_fd() const { return map_fd_.load(std::memory_order_acquire); }
+  /// Opens the files and never closes them before this dies: their names are about to go.
+  [[nodiscard]] absl::Status keep_open() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  /// Reads of the map go to `fd` from now on. The damaged one stays open for reads under way.
-  void replace_map(base::UniqueFd fd) {
-    absl::MutexLock lock(&mutex_);
-    map_fd_.store(fd.get(), std::memory_order_release);
-    maps_.push_back(std::move(fd));
-  }
+  /// Who opens from now on gets `map`, one that was made again.
+  void replace_map(const OpenFilesRef& open, base::UniqueFd map) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  /// For OpenFileTable: whether they were opened since the last call, and closing them (false when
+  /// they must stay open).
+  [[nodiscard]] bool take_used() { return used_.exchange(false, std::memory_order_relaxed); }
+  bool close() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  [[nodiscard]] absl::StatusOr<OpenFilesRef> open_now();
+  absl::Status lost(const char* how) ABSL_LOCKS_EXCLUDED(mutex_);
+
   DiskTier& disk_;
   const ObjectKey key_;
   const Incarnation incarnation_;
+  const uint64_t size_bytes_;
   const bool has_map_;
-  std::atomic<bool> opened_{false};
-  absl::Mutex mutex_;
+  std::atomic<bool> used_{false};
+  absl::Mutex mutex_;  ///< a leaf: nothing is called out to under it
+  OpenFilesRef open_ ABSL_GUARDED_BY(mutex_);
+  bool stays_open_ ABSL_GUARDED_BY(mutex_) = false;
   bool loss_logged_ ABSL_GUARDED_BY(mutex_) = false;
-  // Written once under mutex_, before opened_ is published; read freely after.
-  base::UniqueFd data_;
-  std::atomic<int> map_fd_{-1};
-  std::vector<base::UniqueFd> maps_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace blobcache::page

@@ -18,7 +18,7 @@ ObjectImpl::ObjectImpl(uint64_t id, ObjectSpec spec, StoreCore& core)
       spec_(std::move(spec)),
       core_(core),
       extents_(page::extent_count(spec_.size_bytes)),
-      file_(core.disk, spec_.key, spec_.incarnation, spec_.inline_map.empty()),
+      file_(core.disk, spec_.key, spec_.incarnation, spec_.size_bytes, spec_.inline_map.empty()),
       inline_map_(spec_.inline_map) {}
 
 ObjectImpl::~ObjectImpl() { core_.memory.drop(*this, /*dying=*/true); }
@@ -109,10 +109,10 @@ absl::StatusOr<Residency> ObjectImpl::residency() {
   Residency residency;
   residency.pages = page_count(size_bytes());
   // What is lost is not on disk; that is an answer, not an error.
-  absl::Status disk = file_.open();
+  absl::Status disk = file_.open().status();
   if (disk.ok()) disk = load_map();
   if (!disk.ok() && !absl::IsDataLoss(disk)) return disk;
-  extents_.for_each_touched(extent_count(), [&](uint64_t, const Extent& extent) {
+  extents_.for_each_touched([&](uint64_t, const Extent& extent) {
     const PageMask zero = extent.zero.load();
     const PageMask on_disk = disk.ok() ? extent.on_disk.load() : 0;
     residency.memory_pages += static_cast<uint64_t>(std::popcount(extent.in_memory.load()));

@@ -52,6 +52,8 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
   [[nodiscard]] uint64_t extent_count() const { return page::extent_count(spec_.size_bytes); }
   [[nodiscard]] ExtentTable& extents() { return extents_; }
   [[nodiscard]] ObjectFile& file() { return file_; }
+  /// How many frames hold pages of this object; MemoryTier counts.
+  [[nodiscard]] std::atomic<uint32_t>& frames() { return frames_; }
   /// The part of a range of pages that the object really has: all but the last page's tail.
   [[nodiscard]] uint64_t bytes_of_pages(uint64_t offset, uint64_t length) const {
     return std::min(length, spec_.size_bytes - offset);
@@ -73,6 +75,7 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
   ExtentTable extents_;
   ObjectFile file_;
   std::atomic<bool> beyond_repair_{false};
+  std::atomic<uint32_t> frames_{0};
   absl::Mutex mutex_;
   std::string inline_map_ ABSL_GUARDED_BY(mutex_);  ///< spec_'s, or what a repair made of it
 };

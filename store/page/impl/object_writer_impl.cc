@@ -34,7 +34,13 @@ absl::StatusOr<std::unique_ptr<ObjectWriterImpl>> ObjectWriterImpl::create(DiskT
   // a sparse object needs fewer.
   const DiskBudget::Usage usage = disk.budget().usage();
   if (size_hint > usage.budget - std::min(usage.budget, usage.kept)) {
-    BLOBCACHE_RETURN_IF_ERROR(disk.budget().reserve(size_hint, retention));
+    const absl::Status fits = disk.budget().reserve(size_hint, retention);
+    if (!fits.ok()) {
+      return base::error(
+          fits.code(), fmt::format("{}; if much of that is zeros, dig holes (fallocate -d) or put "
+                                   "it from a pipe",
+                                   base::message(fits)));
+    }
     disk.budget().release(size_hint, retention);
   }
   std::unique_ptr<ObjectWriterImpl> writer(
@@ -64,7 +70,7 @@ ObjectWriterImpl::~ObjectWriterImpl() {
 
 absl::Status ObjectWriterImpl::append(absl::Span<const std::byte> bytes) {
   if (bytes.size() > kMaxObjectSize - size_bytes_) {
-    return absl::InvalidArgumentError("an object cannot be larger than 2^62 bytes");
+    return absl::InvalidArgumentError("an object cannot be larger than 1 PiB");
   }
   while (!bytes.empty()) {
     if (current_ == nullptr) {

@@ -31,6 +31,7 @@ std::string percent_encode(std::string_view path) {
 /// What was sealed is ours to keep.
 void take_copy(const page::SealedObject& sealed, BlobRow& blob) {
   blob.incarnation = sealed.incarnation;
+  blob.size_bytes = sealed.size_bytes;
   blob.disk_bytes = sealed.disk_bytes;
   blob.inline_map = sealed.inline_map;
   blob.retention = page::Retention::kKept;
@@ -117,7 +118,6 @@ absl::StatusOr<BlobRow> BlobPut::insert(CatalogWriter& catalog, const page::Obje
                                         Effects& effects) {
   BlobRow blob;
   blob.key = key;
-  blob.size_bytes = sealed.size_bytes;
   blob.created = now;
   blob.unnamed_since = now;
   take_copy(sealed, blob);

@@ -69,7 +69,8 @@ INSERT INTO blob (key, incarnation, size_bytes, disk_bytes, created_ns, kept, in
   unnamed_since_ns)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?))sql";
 constexpr const char* kReplaceCopy =
-    "UPDATE blob SET incarnation = ?, disk_bytes = ?, inline_map = ?, kept = ? WHERE id = ?";
+    "UPDATE blob SET incarnation = ?, size_bytes = ?, disk_bytes = ?, inline_map = ?, kept = ? "
+    "WHERE id = ?";
 constexpr const char* kSetRetention = "UPDATE blob SET kept = ?, unnamed_since_ns = ? WHERE id = ?";
 constexpr const char* kIsNamed = "SELECT 1 FROM file WHERE blob = ? LIMIT 1";
 constexpr const char* kDeleteBlob = "DELETE FROM blob WHERE id = ?";
@@ -92,6 +93,9 @@ std::string_view as_text(const std::array<uint8_t, kLength>& bytes) {
   const void* data = bytes.data();
   return {static_cast<const char*>(data), bytes.size()};
 }
+
+/// Accounts that a damaged row would turn over.
+uint64_t not_negative(int64_t bytes) { return static_cast<uint64_t>(std::max<int64_t>(bytes, 0)); }
 
 /// A column of another length than ours leaves zeros: the key then names no object.
 template <size_t kLength>
@@ -129,7 +133,7 @@ BlobRow read_blob(const Query& query) {
   copy_to(query.bytes(1), row.key.bytes);
   copy_to(query.bytes(2), row.incarnation.bytes);
   row.size_bytes = static_cast<uint64_t>(query.integer(3));
-  row.disk_bytes = static_cast<uint64_t>(query.integer(4));
+  row.disk_bytes = not_negative(query.integer(4));
   row.created = query.time(5);
   if (!query.is_null(6)) row.unnamed_since = query.time(6);
   row.retention = query.integer(7) != 0 ? page::Retention::kKept : page::Retention::kCached;
@@ -252,7 +256,7 @@ absl::StatusOr<Totals> CatalogReader::totals() {
   Query query = database_.query(kTotals);
   BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
   if (!row) return absl::DataLossError("the catalog has lost its totals");
-  const auto column = [&query](int n) { return static_cast<uint64_t>(query.integer(n)); };
+  const auto column = [&query](int n) { return not_negative(query.integer(n)); };
   return Totals{.blobs = column(0),
                 .blob_bytes = column(1),
                 .unnamed_blobs = column(2),
@@ -273,7 +277,8 @@ absl::StatusOr<int64_t> CatalogWriter::insert_blob(const BlobRow& row) {
 
 absl::Status CatalogWriter::replace_copy(const BlobRow& row) {
   Query query = database_.query(kReplaceCopy);
-  query.bind(as_text(row.incarnation.bytes)).bind(as_integer(row.disk_bytes)).bind(row.inline_map);
+  query.bind(as_text(row.incarnation.bytes)).bind(as_integer(row.size_bytes));
+  query.bind(as_integer(row.disk_bytes)).bind(row.inline_map);
   query.bind(int64_t{row.retention == page::Retention::kKept}).bind(row.id);
   return query.run();
 }

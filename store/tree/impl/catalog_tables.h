@@ -108,8 +108,8 @@ class CatalogWriter : public CatalogReader {
 
   /// `row.id` is ignored; returns the new one.
   [[nodiscard]] absl::StatusOr<int64_t> insert_blob(const BlobRow& row);
-  /// The blob's content is in other files from now on: takes the row's incarnation, disk bytes, map
-  /// and retention.
+  /// The blob's content is in other files from now on: takes the row's incarnation, sizes, map and
+  /// retention.
   [[nodiscard]] absl::Status replace_copy(const BlobRow& row);
   [[nodiscard]] absl::Status set_retention(int64_t blob, std::optional<absl::Time> unnamed_since,
                                            page::Retention retention);

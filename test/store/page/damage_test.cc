@@ -69,6 +69,15 @@ TEST_CASE("a page of another place does not pass for this one") {
   CHECK(reads_as(*object, content, 3 * kPageSize, kPageSize));
 }
 
+TEST_CASE("a file that is larger than its object is another's") {
+  Fixture fixture;
+  const auto content = random_bytes(300'000, 1);
+  ObjectSpec spec = fixture.put(content, 1);
+  std::filesystem::resize_file(fixture.file_of(spec), 400'000);
+  const ObjectRef object = fixture.store().attach(spec);
+  CHECK(absl::IsDataLoss(object->read_wait(0, 1).status()));
+}
+
 TEST_CASE("a damaged page map is DATA_LOSS for a file that cannot be checked otherwise") {
   Fixture fixture;
   const auto content = random_bytes(12U << 20, 1);

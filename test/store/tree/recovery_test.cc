@@ -2,6 +2,7 @@
 // be opened.
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include <set>
 
 #include "absl/time/clock.h"
+#include "store/tree/impl/sqlite.h"
 #include "test/store/tree/tree_fixture.h"
 
 namespace blobcache::tree {
@@ -169,6 +171,31 @@ std::vector<std::string> run_and_kill(const std::filesystem::path& path, size_t 
   std::vector<std::string> keys;
   for (size_t at = 0; at + 65 <= text.size(); at += 65) keys.push_back(text.substr(at, 64));
   return keys;
+}
+
+TEST_CASE(
+    "recovery: a size in the catalog that cannot be is data loss, never a crash or an empty file") {
+  for (const char* size : {"-5", "0", "1125899906842625", "4611686018427387904", "999", "1001"}) {
+    INFO(size);
+    TreeFixture tree;
+    const std::string content = content_of(1000, 1);
+    tree.put(content, "files/a");
+    tree.put("", "files/empty");
+    tree.close();
+    {
+      const std::unique_ptr<Database> database =
+          Database::open(tree.path() / "catalog.sqlite", Database::Access::kReadWrite).value();
+      const std::string change = fmt::format(
+          "UPDATE blob SET size_bytes = {}, disk_bytes = -1 WHERE size_bytes = 1000", size);
+      REQUIRE(database->execute(change.c_str()).ok());
+    }
+    tree.open();
+    CHECK(absl::IsDataLoss(tree.try_read("files/a").status()));
+    CHECK(tree.read("files/empty").empty());
+    // The bytes put again make it whole.
+    tree.put(content, "files/a");
+    CHECK(tree.read("files/a") == content);
+  }
 }
 
 TEST_CASE("recovery: after a kill nothing that was answered is lost and nothing is half visible") {
