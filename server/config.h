@@ -39,7 +39,7 @@ struct Config {
     SizeOrShare disk{uint64_t{50} << 30, std::nullopt};
     SizeOrShare disk_reserve{0, 5.0};
     DirectIoMode direct_io = DirectIoMode::kAuto;
-    std::string eviction = "s3-fifo";
+    std::string eviction = "s3-tinylfu";
     absl::Duration unnamed_ttl = absl::Hours(24);
   };
   struct Prefetch {

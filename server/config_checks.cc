@@ -1,15 +1,19 @@
 #include "server/impl/config_checks.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <grp.h>
 
 #include <algorithm>
 #include <array>
+#include <span>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
 #include "base/status.h"
 #include "blockdev/export_filter.h"
+#include "store/page/eviction.h"
 
 namespace blobcache::server {
 namespace {
@@ -66,9 +70,10 @@ void check_shared_sockets(const Config& config, const ReportProblem& report) {
 }
 
 void check_served(const Config& config, const ReportProblem& report) {
-  if (config.store.eviction != "s3-fifo") {
-    report("store.eviction", fmt::format("\"{}\" is no policy of this version; use \"s3-fifo\"",
-                                         config.store.eviction));
+  const std::span<const std::string_view> policies = page::eviction_policy_names();
+  if (std::find(policies.begin(), policies.end(), config.store.eviction) == policies.end()) {
+    report("store.eviction", fmt::format("\"{}\" is none of \"{}\"", config.store.eviction,
+                                         fmt::join(policies, "\", \"")));
   }
   if (config.nbd.tls == "allow" || config.nbd.tls == "require") {
     report("nbd.tls", "this version does not serve NBD over TLS; use \"off\"");

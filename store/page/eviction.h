@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "absl/status/statusor.h"
@@ -33,7 +34,13 @@ class UseCounters {
   std::unique_ptr<std::atomic<uint8_t>[]> uses_;
 };
 
-/// Decides which slot (frame) goes next. Pure: no I/O, no clock, no lock; the owner guards it.
+/// Decides which slot goes next. A slot is whatever holds one extent: a frame of the memory tier, a
+/// number in a table of the disk tier. Pure: no I/O, no clock, no lock, no thread; the owner guards
+/// it, while others may call UseCounters::use at any time. Each call is O(1), amortised: a slot
+/// that was used is passed over as often as it was used.
+///
+/// Slots may come in any order and without uses, as after a restart. The first use after insert()
+/// is taken for the read that brought the extent, not for a second one.
 class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
@@ -50,8 +57,14 @@ class EvictionPolicy {
   [[nodiscard]] virtual size_t size() const = 0;
 };
 
-/// The policy called `name` for slots 0 to slots - 1: "s3-fifo". INVALID_ARGUMENT, with the known
-/// names, for another. `uses` must outlive it.
+/// What the store uses unless it is told otherwise; docs/architecture.md says why.
+inline constexpr std::string_view kDefaultEvictionPolicy = "s3-tinylfu";
+
+/// The names of all policies, the default first.
+[[nodiscard]] std::span<const std::string_view> eviction_policy_names();
+
+/// The policy called `name` for slots 0 to slots - 1, which `uses` counts and must outlive it.
+/// INVALID_ARGUMENT, with the known names, for another.
 [[nodiscard]] absl::StatusOr<std::unique_ptr<EvictionPolicy>> make_eviction_policy(
     std::string_view name, size_t slots, UseCounters& uses);
 

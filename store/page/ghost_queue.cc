@@ -13,4 +13,12 @@ void GhostQueue::remember(uint64_t identity, size_t limit) {
   }
 }
 
+std::optional<uint64_t> GhostQueue::take(uint64_t identity) {
+  const auto at = numbers_.find(identity);
+  if (at == numbers_.end()) return std::nullopt;
+  const uint64_t after = next_ - at->second - 1;
+  numbers_.erase(at);
+  return after;
+}
+
 }  // namespace blobcache::page

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -16,8 +17,8 @@ class GhostQueue {
  public:
   /// Remembers `identity` as the newest and forgets the oldest beyond `limit`.
   void remember(uint64_t identity, size_t limit);
-  /// Whether it was remembered; it is not afterwards.
-  [[nodiscard]] bool take(uint64_t identity) { return numbers_.erase(identity) > 0; }
+  /// How many were remembered after `identity`; nothing when it is not here. It is not afterwards.
+  [[nodiscard]] std::optional<uint64_t> take(uint64_t identity);
 
  private:
   // Each with the number that it was remembered under, so that an identity that was taken and

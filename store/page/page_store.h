@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "store/page/content_hash.h"
+#include "store/page/eviction.h"
 #include "store/page/object.h"
 #include "store/page/object_key.h"
 #include "store/page/object_writer.h"
@@ -25,7 +26,7 @@ struct PageStoreOptions {
   uint64_t disk_bytes = uint64_t{50} << 30;   ///< L1 budget
   uint64_t disk_reserve_bytes = 0;            ///< of the file system, never used
   DirectIo direct_io = DirectIo::kAuto;
-  std::string eviction = "s3-fifo";  ///< see eviction.h for the names
+  std::string eviction{kDefaultEvictionPolicy};  ///< see eviction.h for the names
   /// What keys are made of; with it a damaged page map is made again from its object's file.
   ContentHashFactory content_hash;
 };

@@ -2,22 +2,27 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <optional>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "store/page/eviction.h"
+#include "store/page/ghost_queue.h"
+#include "store/page/slot_queue.h"
 
 namespace blobcache::page {
 
 /// S3-FIFO (Yang, Zhang, Qiu, Yue, Vinayak: "FIFO queues are all you need for cache eviction", SOSP
-/// 2023): a small FIFO that takes newcomers, a main FIFO for what was used again, and a ghost FIFO
-/// that remembers the identities of what left the small one unused. A scan passes through the small
-/// queue (a tenth of the slots) and leaves the main one alone.
+/// 2023): a small FIFO that takes newcomers (a tenth of the slots), a main FIFO for what was used
+/// again, and a ghost FIFO that remembers the identities of what left the small one unused. A scan
+/// passes through the small queue and leaves the main one alone.
 ///
-/// Not thread-safe; the owner guards it. Memory: 16 bytes a slot and about 20 a remembered
-/// identity.
+/// Two changes. An extent that is read in small pieces is used many times within a moment; so uses
+/// count only from when half the small queue has come after it (the correlation window of 2Q,
+/// Johnson and Shasha, VLDB 1994, put into a FIFO by Clock2Q+). And while the cache fills, what the
+/// small queue has no place for enters the main one, so that a loop larger than the cache leaves a
+/// part of itself in it.
+///
+/// Not thread-safe; the owner guards it. Memory: 17 bytes a slot and about 40 for each slot in use.
 class S3Fifo final : public EvictionPolicy {
  public:
   S3Fifo(size_t slots, UseCounters& uses);
@@ -26,42 +31,32 @@ class S3Fifo final : public EvictionPolicy {
   void erase(uint32_t slot) override;
   [[nodiscard]] std::optional<uint32_t> evict() override;
   void restore(uint32_t slot, uint64_t identity) override;
-  [[nodiscard]] size_t size() const override { return small_.size + main_.size; }
+  [[nodiscard]] size_t size() const override { return small_size() + main_.size(); }
 
  private:
-  static constexpr uint32_t kNone = UINT32_MAX;
-  enum class Where : uint8_t { kNowhere, kSmall, kMain };
+  enum class Where : uint8_t { kNowhere, kFresh, kSmall, kMain };
 
-  struct Entry {
-    uint64_t identity = 0;
-    uint32_t newer = kNone;
-    uint32_t older = kNone;
-    Where where = Where::kNowhere;
-  };
-  /// A FIFO threaded through entries_.
-  struct Queue {
-    uint32_t newest = kNone;
-    uint32_t oldest = kNone;
-    size_t size = 0;
-  };
-
-  [[nodiscard]] Queue& queue(Where where) { return where == Where::kSmall ? small_ : main_; }
+  [[nodiscard]] SlotQueue& queue(Where where);
+  [[nodiscard]] size_t small_size() const { return fresh_.size() + small_.size(); }
+  [[nodiscard]] size_t small_target() const;
   void push(Where where, uint32_t slot);
-  void unlink(uint32_t slot);
+  void remove(uint32_t slot);
+  /// From the correlation window into the rest of the small queue: from now on uses count.
+  void settle();
+  /// The small queue's oldest, taken out. It must not be empty.
+  [[nodiscard]] uint32_t pop_small();
   [[nodiscard]] std::optional<uint32_t> evict_small();
   [[nodiscard]] std::optional<uint32_t> evict_main();
-  void remember(uint64_t identity);
-  [[nodiscard]] bool take_memory_of(uint64_t identity);
 
   UseCounters& uses_;
-  std::vector<Entry> entries_;
-  Queue small_;
-  Queue main_;
-  // The ghost queue: identities in order, each with the number it was remembered under, so that one
-  // that was forgotten and remembered again is not dropped with its older place.
-  std::deque<std::pair<uint64_t, uint64_t>> ghost_order_;
-  absl::flat_hash_map<uint64_t, uint64_t> ghost_;
-  uint64_t ghost_next_ = 0;
+  std::vector<SlotLink> links_;
+  std::vector<uint64_t> identities_;
+  std::vector<Where> places_;
+  // The small queue is these two, one after the other.
+  SlotQueue fresh_;  ///< the correlation window
+  SlotQueue small_;
+  SlotQueue main_;
+  GhostQueue ghosts_;
 };
 
 }  // namespace blobcache::page

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "server/config_keys.h"
+#include "store/page/eviction.h"
 
 namespace blobcache::server {
 namespace {
@@ -188,7 +189,13 @@ TEST_CASE("what this version does not serve is refused, never ignored") {
   CHECK(problem("[nbd]\ntls_certificates = \"/etc/x\"").find("leave it out") != std::string::npos);
   CHECK(problem("[fuse]\npassthrough = \"on\"") ==
         "t.toml:2: fuse.passthrough: this version does not serve passthrough");
-  CHECK(problem("[store]\neviction = \"lru\"").find("use \"s3-fifo\"") != std::string::npos);
+  CHECK(problem("[store]\neviction = \"lru\"") ==
+        "t.toml:2: store.eviction: \"lru\" is none of \"s3-tinylfu\", \"s3-fifo\", \"w-tinylfu\", "
+        "\"sieve\", \"clock\"");
+  for (const std::string_view name : page::eviction_policy_names()) {
+    CHECK(problem(fmt::format("[store]\neviction = \"{}\"", name)).empty());
+  }
+  CHECK(Config().store.eviction == page::kDefaultEvictionPolicy);
   CHECK(problem("[cluster]\nregistry = \"static\"\nnode = \"a\"\naddress = \"tcp:192.0.2.1:7440\"\n"
                 "peers = []\nreplicas = 2\n")
             .empty());
