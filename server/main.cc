@@ -19,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/synchronization/mutex.h"
 #include "base/status.h"
 #include "server/config.h"
 #include "server/daemon.h"
@@ -133,6 +134,9 @@ int run(const ConfigSources& sources) {
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
   ::umask(0077);
+  // Distributions' Abseil looks for deadlocks at every lock, which is for debugging and costs a hit
+  // more than the lock does; the sanitizer builds look for them.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   start_logging();
   const std::string notify_socket = notify_socket_name();
 

@@ -10,9 +10,9 @@
 namespace blobcache::page {
 namespace {
 
-/// How many more frames than the budget could fill: a workload of single pages then still fills 1/8
-/// of it.
-constexpr uint64_t kSparseFactor = 8;
+/// How many more frames than the budget could fill: a workload of single pages then still fills
+/// half of it.
+constexpr uint64_t kSparseFactor = 32;
 
 uint32_t frames_for(uint64_t budget_bytes) {
   const uint64_t dense = std::max<uint64_t>(1, budget_bytes >> kExtentShift);
@@ -96,29 +96,40 @@ FrameRef FramePool::hand_out(uint32_t index) {
 }
 
 std::optional<FrameRef> FramePool::acquire(PageMask wanted) {
-  const bool dense = std::popcount(wanted) >= kDensePages;
-  if (dense) {
+  const int pages = std::popcount(wanted);
+  if (pages >= kDensePages) {
     if (const auto warm = pop(warm_)) return hand_out(*warm);
+  } else if (pages == 1) {
+    if (const auto single = pop_single(std::countr_zero(wanted))) return hand_out(*single);
   }
-  const auto cold = pop_cold();
-  if (cold && charge_pages(count(wanted))) {
-    frames_[*cold].touched.store(wanted, std::memory_order_relaxed);
-    return hand_out(*cold);
+  std::optional<uint32_t> cold = pop_cold();
+  // Every frame is in use or kept for its pages.
+  if (!cold && drop_reserve()) cold = pop_cold();
+  if (!cold) return std::nullopt;
+  if (!charge(*cold, wanted)) {
+    push(cold_, *cold);
+    return std::nullopt;
   }
-  if (cold) push(cold_, *cold);
-  // The budget is full, or every frame is in use or warm.
-  const auto warm = pop(warm_);
-  if (!warm) return std::nullopt;
-  if (!dense) {
-    // Keeping the other pages would make a sparse extent cost a whole frame.
-    give_back(*warm);
-    if (!charge_pages(count(wanted))) {
-      push(cold_, *warm);
-      return std::nullopt;
-    }
-    frames_[*warm].touched.store(wanted, std::memory_order_relaxed);
+  return hand_out(*cold);
+}
+
+std::optional<uint32_t> FramePool::pop_single(int page) {
+  const auto frame = pop(single_.at(static_cast<size_t>(page)));
+  if (frame) single_frames_.fetch_sub(1, std::memory_order_relaxed);
+  return frame;
+}
+
+/// Gives one free frame's pages back to the kernel and the budget. False when none has any.
+bool FramePool::drop_reserve() {
+  std::optional<uint32_t> frame = pop(warm_);
+  const uint32_t start = next_dropped_.fetch_add(1, std::memory_order_relaxed);
+  for (uint32_t i = 0; i < kPagesPerExtent && !frame; ++i) {
+    frame = pop_single(static_cast<int>((start + i) % kPagesPerExtent));
   }
-  return hand_out(*warm);
+  if (!frame) return false;
+  give_back(*frame);
+  push(cold_, *frame);
+  return true;
 }
 
 bool FramePool::charge(uint32_t index, PageMask wanted) {
@@ -126,10 +137,7 @@ bool FramePool::charge(uint32_t index, PageMask wanted) {
   const PageMask fresh = wanted & ~touched;
   if (fresh == 0) return true;
   while (!charge_pages(count(fresh))) {
-    const auto warm = pop(warm_);
-    if (!warm) return false;
-    give_back(*warm);
-    push(cold_, *warm);
+    if (!drop_reserve()) return false;
   }
   frames_[index].touched.store(touched | fresh, std::memory_order_relaxed);
   return true;
@@ -151,11 +159,18 @@ void FramePool::give_back(uint32_t index) {
 void FramePool::release(uint32_t index) {
   Frame& frame = frames_[index];
   const uint32_t generation = generation_of(frame.state.load(std::memory_order_relaxed));
-  const bool full = frame.touched.load(std::memory_order_relaxed) == ~PageMask{0};
-  if (!full) give_back(index);
+  const PageMask touched = frame.touched.load(std::memory_order_relaxed);
+  const bool full = touched == ~PageMask{0};
+  const bool single = std::popcount(touched) == 1;
+  if (!full && !single) give_back(index);
   // Unsigned wrap after 2^32 uses of one frame is harmless: no reference is held that long.
   frame.state.store(uint64_t{generation + 1} << 32, std::memory_order_release);
-  push(full ? warm_ : cold_, index);
+  if (single) {
+    push(single_.at(static_cast<size_t>(std::countr_zero(touched))), index);
+    single_frames_.fetch_add(1, std::memory_order_relaxed);
+  } else {
+    push(full ? warm_ : cold_, index);
+  }
 }
 
 void FramePool::release_pinned(FrameRef ref) {
@@ -163,10 +178,19 @@ void FramePool::release_pinned(FrameRef ref) {
   release(ref.index);
 }
 
+uint64_t FramePool::available_frames() const {
+  const int64_t singles = single_frames_.load(std::memory_order_relaxed);
+  return frame_count_ - used_frames() + uint64_t{warm_.size.load(std::memory_order_relaxed)} +
+         cold_.size.load(std::memory_order_relaxed) +
+         static_cast<uint64_t>(std::max<int64_t>(singles, 0));
+}
+
 uint64_t FramePool::available_pages() const {
   const uint64_t resident = resident_pages();
   const uint64_t uncharged = budget_pages_ > resident ? budget_pages_ - resident : 0;
-  return uncharged + uint64_t{warm_.size.load(std::memory_order_relaxed)} * kPagesPerExtent;
+  const int64_t singles = single_frames_.load(std::memory_order_relaxed);
+  return uncharged + uint64_t{warm_.size.load(std::memory_order_relaxed)} * kPagesPerExtent +
+         static_cast<uint64_t>(std::max<int64_t>(singles, 0));
 }
 
 }  // namespace blobcache::page

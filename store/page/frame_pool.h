@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -27,11 +28,12 @@ struct FrameRef {
 
 /// The RAM of the memory tier: frames of one extent each, recycled for as long as the pool lives.
 ///
-/// Virtual memory is reserved once, for eight times as many frames as the budget could fill,
+/// Virtual memory is reserved once, for 32 times as many frames as the budget could fill,
 /// because what counts against the budget is pages touched: a frame that holds one page costs one
 /// page. A frame that was full when it was released stays resident and is handed out again first
-/// ("warm"), so a hot path never faults fresh memory; a sparse one gives its pages back to the
-/// kernel.
+/// ("warm"), and so does one that held a single page, for the next request of that page's place:
+/// hot paths, of whole extents and of random pages, never fault fresh memory. Other sparse frames
+/// give their pages back to the kernel, and these do when the budget wants them.
 ///
 /// Pins. A frame's pin count, its evicting bit and its generation are one atomic word. Readers go
 /// from n to n + 1 pins by compare-and-swap and fail on another generation or on the evicting bit;
@@ -105,8 +107,9 @@ class FramePool {
   [[nodiscard]] uint64_t resident_pages() const {
     return resident_.load(std::memory_order_relaxed);
   }
-  /// What acquire() could hand out before anything must be evicted.
+  /// What acquire() could hand out before anything must be evicted: pages, and frames for them.
   [[nodiscard]] uint64_t available_pages() const;
+  [[nodiscard]] uint64_t available_frames() const;
 
  private:
   static constexpr uint64_t kPins = (uint64_t{1} << 31) - 1;
@@ -137,6 +140,8 @@ class FramePool {
   [[nodiscard]] std::optional<uint32_t> pop(FreeList& list);
   [[nodiscard]] std::optional<uint32_t> pop_cold();
   [[nodiscard]] bool charge_pages(uint64_t pages);
+  [[nodiscard]] std::optional<uint32_t> pop_single(int page);
+  bool drop_reserve();
   void give_back(uint32_t index);
   [[nodiscard]] FrameRef hand_out(uint32_t index);
 
@@ -144,9 +149,12 @@ class FramePool {
   const uint32_t frame_count_;
   std::byte* memory_ = nullptr;
   std::unique_ptr<Frame[]> frames_;
-  FreeList warm_;                        ///< every page touched
-  FreeList cold_;                        ///< no page touched
-  std::atomic<uint32_t> never_used_{0};  ///< frames from here on are cold and in no list
+  FreeList warm_;                                 ///< every page touched
+  FreeList cold_;                                 ///< no page touched
+  std::array<FreeList, kPagesPerExtent> single_;  ///< just this one page touched
+  std::atomic<int64_t> single_frames_{0};         ///< in single_; for a moment perhaps below 0
+  std::atomic<uint32_t> next_dropped_{0};         ///< so that all of single_ give in turn
+  std::atomic<uint32_t> never_used_{0};           ///< frames from here on are cold and in no list
   std::atomic<uint64_t> resident_{0};
 };
 

@@ -14,6 +14,9 @@ uint64_t low_watermark(uint64_t budget_pages) {
   return std::min<uint64_t>(budget_pages / 32, (uint64_t{16} << 20) >> kPageShift);
 }
 
+/// The same for frames, which run out first when each holds a page or two.
+uint64_t low_frames(uint64_t frames) { return std::min<uint64_t>(frames / 32, 4096); }
+
 /// How many pinned victims one eviction looks past before it gives up.
 constexpr int kMaxPinnedVictims = 256;
 
@@ -26,6 +29,8 @@ MemoryTier::MemoryTier(uint64_t budget_bytes, FlightTable& flights, Counters& co
       counters_(counters),
       low_pages_(low_watermark(pool_.budget_pages())),
       high_pages_(2 * low_pages_),
+      low_frames_(low_frames(pool_.frame_count())),
+      high_frames_(2 * low_frames_),
       owners_(pool_.frame_count()) {}
 
 absl::StatusOr<std::unique_ptr<MemoryTier>> MemoryTier::create(uint64_t budget_bytes,
@@ -131,8 +136,12 @@ uint64_t MemoryTier::drop(ObjectImpl& object, bool dying) {
   return dropped;
 }
 
+bool MemoryTier::has(uint64_t pages, uint64_t frames) const {
+  return pool_.available_pages() >= pages && pool_.available_frames() >= frames;
+}
+
 void MemoryTier::wake_if_low() {
-  if (pool_.available_pages() >= low_pages_) return;
+  if (has(low_pages_, low_frames_)) return;
   if (wake_sent_.exchange(true, std::memory_order_relaxed)) return;
   absl::MutexLock lock(&wake_mutex_);
   low_ = true;
@@ -163,7 +172,7 @@ void MemoryTier::run() {
       retries.swap(retries_);
     }
     bool stuck = false;
-    while (!stuck && pool_.available_pages() < high_pages_) stuck = !make_room(kPagesPerExtent);
+    while (!stuck && !has(high_pages_, high_frames_)) stuck = !make_room(kPagesPerExtent);
     for (auto& retry : retries) retry();
     // Everything is pinned (or every frame, with pages left): pins go within their holders'
     // deadlines, so look again in a moment.

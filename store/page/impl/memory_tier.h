@@ -74,6 +74,7 @@ class MemoryTier {
   /// Takes the frame from its extent and frees it; false when it is pinned.
   [[nodiscard]] bool detach(uint32_t frame, const Owner& owner)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  [[nodiscard]] bool has(uint64_t pages, uint64_t frames) const;
   void wake_if_low();
   [[nodiscard]] bool has_retries();
   void run();
@@ -84,6 +85,8 @@ class MemoryTier {
   Counters& counters_;
   const uint64_t low_pages_;
   const uint64_t high_pages_;
+  const uint64_t low_frames_;
+  const uint64_t high_frames_;
 
   absl::Mutex mutex_;
   std::unique_ptr<EvictionPolicy> policy_ ABSL_GUARDED_BY(mutex_);

@@ -74,6 +74,27 @@ TEST_CASE("a pin holds off eviction, an old reference never pins") {
   CHECK_FALSE(pool.begin_evict(frame));
 }
 
+TEST_CASE("a frame that held one page is kept for that page's place, until the budget wants it") {
+  FramePool pool(kExtentSize);
+  const PageMask third = 4;
+  const FrameRef frame = pool.acquire(third).value();
+  pool.release_pinned(frame);
+  CHECK(pool.resident_pages() == 1);
+  CHECK(pool.available_pages() == 64);
+  // Another place does not get it, the same place does, and nothing more is charged.
+  const FrameRef other = pool.acquire(PageMask{8}).value();
+  CHECK(other.index != frame.index);
+  const FrameRef again = pool.acquire(third).value();
+  CHECK(again.index == frame.index);
+  CHECK(pool.resident_pages() == 2);
+  pool.release_pinned(again);
+  pool.release_pinned(other);
+  CHECK(pool.resident_pages() == 2);
+  const FrameRef whole = pool.acquire(kAll).value();
+  CHECK(pool.resident_pages() == 64);
+  pool.release_pinned(whole);
+}
+
 TEST_CASE("threads that acquire, pin and release keep the accounts") {
   FramePool pool(16 * kExtentSize);
   std::atomic<bool> shared_twice{false};
