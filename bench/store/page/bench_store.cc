@@ -35,17 +35,25 @@ BenchStore::~BenchStore() {
   std::filesystem::remove_all(path_, ignored);
 }
 
+namespace {
+
+void append_random(ObjectWriter& writer, uint64_t size_bytes, std::mt19937_64& random) {
+  std::vector<uint64_t> piece((uint64_t{1} << 20) / sizeof(uint64_t));
+  for (uint64_t at = 0; at < size_bytes;) {
+    for (uint64_t& word : piece) word = random();
+    const void* bytes = piece.data();
+    const uint64_t length = std::min<uint64_t>(size_bytes - at, uint64_t{1} << 20);
+    require(writer.append({static_cast<const std::byte*>(bytes), length}));
+    at += length;
+  }
+}
+
+}  // namespace
+
 ObjectRef BenchStore::put(uint64_t size_bytes) {
   auto writer = store_->create(Retention::kKept, size_bytes);
   require(writer.status());
-  std::vector<uint64_t> piece((uint64_t{1} << 20) / sizeof(uint64_t));
-  for (uint64_t at = 0; at < size_bytes;) {
-    for (uint64_t& word : piece) word = random_();
-    const void* bytes = piece.data();
-    const uint64_t length = std::min<uint64_t>(size_bytes - at, uint64_t{1} << 20);
-    require((*writer)->append({static_cast<const std::byte*>(bytes), length}));
-    at += length;
-  }
+  append_random(**writer, size_bytes, random_);
   ObjectSpec spec;
   spec.key.bytes[0] = next_key_++;
   const auto sealed = (*writer)->seal(spec.key, "bench");
@@ -55,6 +63,18 @@ ObjectRef BenchStore::put(uint64_t size_bytes) {
   spec.size_bytes = sealed->size_bytes;
   spec.inline_map = sealed->inline_map;
   return store_->attach(spec);
+}
+
+void BenchStore::put_and_drop(uint64_t size_bytes) {
+  std::mt19937_64 random(2);
+  auto writer = store_->create(Retention::kKept, size_bytes);
+  require(writer.status());
+  append_random(**writer, size_bytes, random);
+  ObjectKey key;
+  key.bytes[31] = 1;
+  require((*writer)->seal(key, "bench").status());
+  ObjectWriter* sealed = writer->get();
+  require(store_->sync({&sealed, 1}));
 }
 
 void BenchStore::warm(Object& object) {

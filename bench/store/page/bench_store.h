@@ -28,6 +28,8 @@ class BenchStore {
 
   /// Puts `size_bytes` of random bytes and opens them.
   [[nodiscard]] ObjectRef put(uint64_t size_bytes);
+  /// Puts `size_bytes` of random bytes and drops them again. From any thread.
+  void put_and_drop(uint64_t size_bytes);
   /// Reads all of it once, so that L0 holds it if it can.
   static void warm(Object& object);
 
