@@ -54,7 +54,7 @@ TEST_CASE("Belady's MIN is as good as trying everything") {
     for (int i = 0; i < 12; ++i) text += static_cast<char>('a' + random.below(5));
     CAPTURE(text);
     const Trace trace = letters(text);
-    for (const uint64_t capacity : {1, 2, 3}) {
+    for (const unsigned capacity : {1U, 2U, 3U}) {
       CHECK(replay_belady(trace, capacity).hits == best_hits(trace, capacity, 0, {}));
     }
   }

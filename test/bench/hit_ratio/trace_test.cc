@@ -40,13 +40,13 @@ TEST_CASE("an object that grows keeps the extents that it had") {
 }
 
 TEST_CASE("lines that are none are refused with their number") {
-  const std::string kForm = "a line is KEY,SIZE with SIZE in bytes";
-  CHECK(problem("a,1\nb\n") == "t.csv:2: " + kForm);
-  CHECK(problem("a,x\n") == "t.csv:1: " + kForm);
-  CHECK(problem("a,-1\n") == "t.csv:1: " + kForm);
-  CHECK(problem("a,\n") == "t.csv:1: " + kForm);
-  CHECK(problem(",5\n") == "t.csv:1: " + kForm);
-  CHECK(problem("a,99999999999999999999999\n") == "t.csv:1: " + kForm);
+  const std::string form = "a line is KEY,SIZE with SIZE in bytes";
+  CHECK(problem("a,1\nb\n") == "t.csv:2: " + form);
+  CHECK(problem("a,x\n") == "t.csv:1: " + form);
+  CHECK(problem("a,-1\n") == "t.csv:1: " + form);
+  CHECK(problem("a,\n") == "t.csv:1: " + form);
+  CHECK(problem(",5\n") == "t.csv:1: " + form);
+  CHECK(problem("a,99999999999999999999999\n") == "t.csv:1: " + form);
   CHECK(problem("a,1099511627777\n") == "t.csv:1: an object of more than 1 TiB");
   CHECK(problem("") == "t.csv:1: the trace reads nothing");
   CHECK(problem("a,0\n") == "t.csv:1: the trace reads nothing");

@@ -104,7 +104,7 @@ TEST_CASE("a hot set that came back in any order and without uses is found again
   std::shuffle(identities.begin(), identities.end(),
                std::mt19937(7));  // NOLINT: the same each time
   for (const uint64_t identity : identities) cache.read(identity, 0);
-  for (int round = 0; round < 3; ++round) {
+  for (uint64_t round = 0; round < 3; ++round) {
     for (uint64_t hot = 0; hot < 300; ++hot) cache.read(hot);
     for (uint64_t cold = 0; cold < 1000; ++cold) cache.read(1'000'000 + 1000 * round + cold);
   }
