@@ -16,7 +16,8 @@ void require(const absl::Status& status) {
   std::exit(1);
 }
 
-BenchStore::BenchStore(uint64_t memory_bytes, const std::filesystem::path& where) {
+BenchStore::BenchStore(uint64_t memory_bytes, const std::filesystem::path& where,
+                       uint64_t disk_bytes) {
   const auto parent = where.empty() ? std::filesystem::temp_directory_path() : where;
   std::string name = (parent / "blobcache-bench.XXXXXX").string();
   if (::mkdtemp(name.data()) == nullptr) std::exit(1);
@@ -24,6 +25,7 @@ BenchStore::BenchStore(uint64_t memory_bytes, const std::filesystem::path& where
   PageStoreOptions options;
   options.path = path_;
   options.memory_bytes = memory_bytes;
+  options.disk_bytes = disk_bytes;
   auto opened = PageStore::open(options);
   require(opened.status());
   store_ = *std::move(opened);

@@ -18,7 +18,8 @@ void require(const absl::Status& status);
 /// bytes.
 class BenchStore {
  public:
-  explicit BenchStore(uint64_t memory_bytes, const std::filesystem::path& where = {});
+  explicit BenchStore(uint64_t memory_bytes, const std::filesystem::path& where = {},
+                      uint64_t disk_bytes = uint64_t{50} << 30);
   ~BenchStore();
   BenchStore(const BenchStore&) = delete;
   BenchStore& operator=(const BenchStore&) = delete;
