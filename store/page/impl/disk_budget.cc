@@ -16,7 +16,41 @@ uint64_t free_bytes(const std::filesystem::path& path) {
   return uint64_t{info.f_bavail} * info.f_frsize;
 }
 
+FileSystemState state_of(const std::filesystem::path& path) {
+  struct statvfs info{};
+  if (::statvfs(path.c_str(), &info) != 0) return {};  // the creation itself will tell
+  return {uint64_t{info.f_blocks} * info.f_frsize, info.f_files, info.f_favail};
+}
+
+/// Data and page map.
+constexpr uint64_t kFilesOfAnObject = 2;
+
 }  // namespace
+
+bool has_inodes(const FileSystemState& state, uint64_t reserve_bytes, uint64_t wanted) {
+  if (state.inodes == 0) return true;
+  const double share =
+      state.bytes == 0 ? 0 : static_cast<double>(reserve_bytes) / static_cast<double>(state.bytes);
+  const auto kept = static_cast<uint64_t>(std::min(share, 1.0) * static_cast<double>(state.inodes));
+  return state.free_inodes >= kept + wanted;
+}
+
+absl::Status DiskBudget::check_inodes() {
+  const auto enough = [this] {
+    return has_inodes(state_of(path_), reserve_bytes_, kFilesOfAnObject);
+  };
+  // A removed object gives its bytes and its inodes back.
+  while (!enough()) {
+    if (reclaim(1) > 0) continue;
+    if (enough()) break;
+    const FileSystemState state = state_of(path_);
+    return absl::ResourceExhaustedError(
+        fmt::format("the file system of {} is short of inodes: {} of {} free, and as large a share "
+                    "of them is reserve as of its bytes",
+                    path_.string(), state.free_inodes, state.inodes));
+  }
+  return absl::OkStatus();
+}
 
 bool DiskBudget::take(uint64_t bytes, Retention retention) {
   absl::MutexLock lock(&mutex_);

@@ -13,8 +13,8 @@
 namespace blobcache::page {
 
 /// The accounts of the disk tier: bytes kept and cached against the budget, and what the file
-/// system must always have free. Bytes are reserved before they are written, so the budget is never
-/// passed.
+/// system must always have free, in bytes and in inodes. Bytes are reserved before they are
+/// written, so the budget is never passed.
 ///
 /// Thread-safe. Calls the reclaimer with no lock held.
 class DiskBudget {
@@ -26,6 +26,9 @@ class DiskBudget {
   /// do not fit. RESOURCE_EXHAUSTED, with the figures, when they still do not; nothing is taken
   /// then.
   [[nodiscard]] absl::Status reserve(uint64_t bytes, Retention retention);
+  /// RESOURCE_EXHAUSTED when an object's files would use up the inodes that the reserve keeps free.
+  /// Looks only: inodes have no accounts.
+  [[nodiscard]] absl::Status check_inodes();
   /// Gives back what reserve() took, or what a removed object used.
   void release(uint64_t bytes, Retention retention);
   /// Sets the accounts to what earlier runs left on the disk.
@@ -57,5 +60,17 @@ class DiskBudget {
   absl::Mutex reclaimer_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);  ///< held while the reclaimer works
   DiskReclaimer* reclaimer_ ABSL_GUARDED_BY(reclaimer_mutex_) = nullptr;
 };
+
+/// How a file system stands. Value type.
+struct FileSystemState {
+  uint64_t bytes = 0;
+  uint64_t inodes = 0;       ///< 0 on one that knows no limit (btrfs)
+  uint64_t free_inodes = 0;  ///< for us
+};
+
+/// Whether `state` has inodes for `wanted` more files beside the same share of them that
+/// `reserve_bytes` is of its bytes. Pure.
+[[nodiscard]] bool has_inodes(const FileSystemState& state, uint64_t reserve_bytes,
+                              uint64_t wanted);
 
 }  // namespace blobcache::page

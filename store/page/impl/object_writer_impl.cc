@@ -43,6 +43,7 @@ absl::StatusOr<std::unique_ptr<ObjectWriterImpl>> ObjectWriterImpl::create(DiskT
     }
     disk.budget().release(size_hint, retention);
   }
+  BLOBCACHE_RETURN_IF_ERROR(disk.budget().check_inodes());
   std::unique_ptr<ObjectWriterImpl> writer(
       new ObjectWriterImpl(disk, retention));  // NOLINT: private constructor
   BLOBCACHE_RETURN_IF_ERROR(writer->open_files());

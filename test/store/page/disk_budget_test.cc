@@ -36,6 +36,20 @@ TEST_CASE("the budget refuses what does not fit and says why") {
   CHECK(budget.reserve(10 * 1024, Retention::kCached).ok());
 }
 
+TEST_CASE("the reserve keeps the same share of inodes as of bytes") {
+  const FileSystemState half_full{.bytes = 1000, .inodes = 100, .free_inodes = 12};
+  CHECK(has_inodes(half_full, 100, 2));
+  CHECK_FALSE(has_inodes(half_full, 100, 3));
+  CHECK(has_inodes(half_full, 0, 12));
+  CHECK_FALSE(has_inodes(half_full, 0, 13));
+  // What cannot be kept free is not demanded.
+  CHECK_FALSE(has_inodes(half_full, 5000, 1));
+}
+
+TEST_CASE("a file system that reports no inodes is not taken for full") {
+  CHECK(has_inodes({.bytes = 1000, .inodes = 0, .free_inodes = 0}, 100, 1'000'000));
+}
+
 TEST_CASE("cached objects make room, kept ones do not") {
   DiskBudget budget("/tmp", 10 * 1024, 0);
   OneKilobyte reclaimer(budget);
