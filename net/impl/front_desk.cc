@@ -2,11 +2,14 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <thread>
+#include <algorithm>
+#include <future>
 #include <utility>
+#include <vector>
 
 #include "base/status.h"
 
@@ -78,6 +81,7 @@ absl::StatusOr<HostedServer*> FrontDesk::server_for(const Peer& peer) {
 absl::Status FrontDesk::take_unix(base::UniqueFd connection) {
   BLOBCACHE_ASSIGN_OR_RETURN(const Peer peer, read_peer(connection.get()));
   BLOBCACHE_ASSIGN_OR_RETURN(HostedServer* const server, server_for(peer));
+  sockets_.note(connection.get());
   server->take(std::move(connection));
   return absl::OkStatus();
 }
@@ -86,6 +90,7 @@ void FrontDesk::take_tcp(base::UniqueFd connection) {
   const int on = 1;
   // Best effort: without it answers come later, not wrong.
   static_cast<void>(setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)));
+  sockets_.note(connection.get());
   tcp_->take(std::move(connection));
 }
 
@@ -95,11 +100,19 @@ void FrontDesk::stop(std::chrono::system_clock::time_point deadline) {
   for (const auto& [admin, server] : shared_) servers.push_back(server.get());
   if (tcp_ != nullptr) servers.push_back(tcp_.get());
   // Side by side: each waits for its own calls.
-  std::vector<std::thread> threads;
+  std::vector<std::future<void>> stops;
   for (HostedServer* server : servers) {
-    if (server != nullptr) threads.emplace_back([server, deadline] { server->stop(deadline); });
+    if (server == nullptr) continue;
+    stops.push_back(std::async(std::launch::async, [=] { server->stop(deadline); }));
   }
-  for (std::thread& thread : threads) thread.join();
+  const bool all_ended = std::all_of(stops.begin(), stops.end(), [=](std::future<void>& stop) {
+    return stop.wait_until(deadline + kLastWords) == std::future_status::ready;
+  });
+  if (!all_ended) {
+    spdlog::warn("grpc: closed {} connections whose clients did not take what they had asked for",
+                 sockets_.shut_down());
+  }
+  for (std::future<void>& stop : stops) stop.get();
 }
 
 }  // namespace blobcache::net

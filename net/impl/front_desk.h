@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "base/unique_fd.h"
 #include "net/impl/data_door.h"
+#include "net/impl/handed_sockets.h"
 #include "net/impl/hosted_server.h"
 #include "net/impl/peer.h"
 
@@ -38,6 +39,7 @@ namespace blobcache::net {
 class FrontDesk {
  public:
   static constexpr size_t kMaxUsers = 32;
+  static constexpr std::chrono::milliseconds kLastWords{500};
 
   struct Options {
     TransportOptions transport;
@@ -55,7 +57,8 @@ class FrontDesk {
   [[nodiscard]] absl::Status take_unix(base::UniqueFd connection);
   void take_tcp(base::UniqueFd connection);
 
-  /// Lets calls go on until `deadline`, then cancels them. Returns when all have ended.
+  /// Lets calls go on until `deadline`, then cancels them, and kLastWords later closes the
+  /// connections of clients that do not take what is left for them. Returns when all have ended.
   void stop(std::chrono::system_clock::time_point deadline);
 
  private:
@@ -78,6 +81,7 @@ class FrontDesk {
   std::map<UserKey, std::unique_ptr<HostedServer>> users_;
   std::map<bool, std::unique_ptr<HostedServer>> shared_;  ///< by whether they may administer
   std::unique_ptr<HostedServer> tcp_;
+  HandedSockets sockets_;
 };
 
 }  // namespace blobcache::net

@@ -5,15 +5,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <fstream>
 #include <latch>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "net/impl/connection.h"
 #include "net/impl/credentials.h"
 #include "net/impl/grpc_status.h"
+#include "net/impl/handed_sockets.h"
 #include "net/impl/peer.h"
 #include "net/impl/pin_ledger.h"
 #include "net/impl/put_slots.h"
@@ -39,6 +43,51 @@ TEST_CASE("a pool runs everything, and several things at once") {
     for (int i = 0; i < 100; ++i) pool.run([&] { ++done; });
   }
   CHECK(done == 104);
+}
+
+struct SocketPair {
+  SocketPair() {
+    std::array<int, 2> ends = {-1, -1};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0);
+    ours = base::UniqueFd(ends[0]);
+    theirs = base::UniqueFd(ends[1]);
+  }
+  [[nodiscard]] bool ended() const {
+    char byte = 0;
+    return ::recv(theirs.get(), &byte, 1, MSG_DONTWAIT) == 0;
+  }
+  base::UniqueFd ours;
+  base::UniqueFd theirs;
+};
+
+TEST_CASE(
+    "sockets that were handed over are shut down, and those that took their numbers are not") {
+  HandedSockets sockets;
+  const SocketPair open;
+  SocketPair closed;
+  sockets.note(open.ours.get());
+  sockets.note(closed.ours.get());
+  const SocketPair later;
+  // Another socket under the number of one that is closed.
+  REQUIRE(::dup2(later.ours.get(), closed.ours.get()) == closed.ours.get());
+  CHECK(sockets.shut_down() == 1);
+  CHECK(open.ended());
+  CHECK_FALSE(later.ended());
+  closed.ours.reset();
+  CHECK(sockets.shut_down() == 1);
+}
+
+TEST_CASE("a write that nobody takes ends when its socket is shut down") {
+  const SocketPair pair;
+  HandedSockets sockets;
+  sockets.note(pair.ours.get());
+  std::thread writer([&] {
+    const std::vector<char> much(1 << 20);
+    while (::send(pair.ours.get(), much.data(), much.size(), MSG_NOSIGNAL) > 0) {
+    }
+  });
+  CHECK(sockets.shut_down() == 1);
+  writer.join();
 }
 
 TEST_CASE("a pool keeps to its bound") {
