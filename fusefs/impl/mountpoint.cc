@@ -7,6 +7,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -113,6 +114,17 @@ absl::Status check_directory(const fs::path& path) {
   return absl::OkStatus();
 }
 
+/// The number is the kernel's for ever (Documentation/admin-guide/devices.txt).
+const dev_t kFuseDevice = makedev(10, 229);
+
+std::string kind_of_file(const struct stat& info) {
+  if (S_ISCHR(info.st_mode)) {
+    return fmt::format("character device {}:{}", major(info.st_rdev), minor(info.st_rdev));
+  }
+  if (S_ISREG(info.st_mode)) return "a regular file";
+  return S_ISDIR(info.st_mode) ? "a directory" : "a file of another kind";
+}
+
 /// Asks the set-user-id helper of libfuse, for a daemon that may not call umount2 itself. True when
 /// it did it.
 bool run_fusermount(const fs::path& mountpoint) {
@@ -199,19 +211,29 @@ absl::StatusOr<fs::path> prepare_mountpoint(const fs::path& mountpoint) {
                  fmt::format("more than {} dead mounts are there", kMostDead));
 }
 
-absl::Status check_fuse_device() {
-  constexpr std::string_view kMissing =
-      "there is no /dev/fuse: load the kernel's fuse module (modprobe fuse), or give the container "
-      "the device";
-  if (::access("/dev/fuse", F_OK) != 0)
-    return base::error(absl::StatusCode::kUnavailable, kMissing);
-  if (::geteuid() != 0) return absl::OkStatus();  // fusermount3 opens it
-  const base::UniqueFd device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
-  if (device.valid()) return absl::OkStatus();
-  if (errno == ENODEV || errno == ENXIO || errno == ENOENT) {
-    return base::error(absl::StatusCode::kUnavailable, kMissing);
+absl::Status check_fuse_device(const fs::path& device) {
+  const absl::Status missing = base::error(
+      absl::StatusCode::kUnavailable,
+      fmt::format("there is no {}: load the kernel's fuse module (modprobe fuse), or give the "
+                  "container the device",
+                  device.string()));
+  struct stat info = {};
+  if (::stat(device.c_str(), &info) != 0) {
+    return errno == ENOENT ? missing : base::errno_error(errno, device.string());
   }
-  return base::errno_error(errno, "cannot open /dev/fuse");
+  if (!S_ISCHR(info.st_mode) || info.st_rdev != kFuseDevice) {
+    return base::error(
+        absl::StatusCode::kUnavailable,
+        fmt::format("{} is not the FUSE device (character device {}:{}), but {}; "
+                    "remove it and make the device: mknod {} c {} {}",
+                    device.string(), major(kFuseDevice), minor(kFuseDevice), kind_of_file(info),
+                    device.string(), major(kFuseDevice), minor(kFuseDevice)));
+  }
+  if (::geteuid() != 0) return absl::OkStatus();  // fusermount3 opens it
+  const base::UniqueFd opened(::open(device.c_str(), O_RDWR | O_CLOEXEC));
+  if (opened.valid()) return absl::OkStatus();
+  if (errno == ENODEV || errno == ENXIO || errno == ENOENT) return missing;
+  return base::errno_error(errno, fmt::format("cannot open {}", device.string()));
 }
 
 absl::Status detach_mount(const fs::path& mountpoint) {

@@ -42,8 +42,9 @@ inline constexpr std::string_view kMountType = "fuse.blobcache";
 [[nodiscard]] absl::StatusOr<std::filesystem::path> prepare_mountpoint(
     const std::filesystem::path& mountpoint);
 
-/// UNAVAILABLE when there is no FUSE device, PERMISSION_DENIED when this process may not use it.
-[[nodiscard]] absl::Status check_fuse_device();
+/// UNAVAILABLE when there is no FUSE device or another file is in its place, PERMISSION_DENIED when
+/// this process may not use it. `device` is where it is, except in tests.
+[[nodiscard]] absl::Status check_fuse_device(const std::filesystem::path& device = "/dev/fuse");
 
 /// Takes a mount out of the tree of files, at once, whether or not it is in use.
 [[nodiscard]] absl::Status detach_mount(const std::filesystem::path& mountpoint);

@@ -39,6 +39,22 @@ TEST_CASE("fusefs mountpoint: what is mounted where") {
   CHECK_FALSE(nothing->has_value());
 }
 
+TEST_CASE("fusefs mountpoint: what lies in the place of the device is named") {
+  const TempDir dir;
+  const auto file = dir.path() / "fuse";
+  const auto why = [&](const std::filesystem::path& device) {
+    const absl::Status status = check_fuse_device(device);
+    CHECK(absl::IsUnavailable(status));
+    return std::string(base::message(status));
+  };
+  CHECK(why(file).starts_with("there is no " + file.string()));
+  std::ofstream(file) << "x";
+  const std::string not_it = " is not the FUSE device (character device 10:229), but ";
+  CHECK(why(file).starts_with(file.string() + not_it + "a regular file; "));
+  CHECK(why("/dev/null").starts_with("/dev/null" + not_it + "character device 1:3; "));
+  CHECK(why(dir.path()).starts_with(dir.path().string() + not_it + "a directory; "));
+}
+
 absl::Status refusal(const std::filesystem::path& path) {
   return prepare_mountpoint(path).status();
 }
