@@ -11,8 +11,11 @@
 #include <system_error>
 #include <vector>
 
+#include "base/size.h"
 #include "base/status.h"
 #include "blockdev/export_filter.h"
+#include "server/impl/config_value.h"
+#include "server/limits.h"
 #include "store/page/eviction.h"
 
 namespace blobcache::server {
@@ -55,6 +58,20 @@ void check_grpc(const Config::Grpc& grpc, const ReportProblem& report) {
   if (grpc.stream_window > grpc.connection_window) {
     report("grpc.stream_window", "must not be larger than grpc.connection_window");
   }
+}
+
+/// Budgets that this machine cannot give.
+void check_budgets(const Config::Store& store, const ReportProblem& report) {
+  if (store.disk_reserve.percent.value_or(0) >= 100) {
+    report("store.disk_reserve", "100% leaves nothing of the file system to the store");
+  }
+  if (store.memory.percent.has_value()) return;
+  const absl::StatusOr<MemoryLimit> limit = memory_limit();
+  // A machine that does not tell its memory cannot be compared with.
+  if (!limit.ok() || store.memory.bytes <= limit->bytes) return;
+  report("store.memory", fmt::format("{} is more than this {}'s {}", exact_size(store.memory.bytes),
+                                     limit->of_group ? "control group" : "machine",
+                                     base::format_size(limit->bytes)));
 }
 
 /// The same socket for two doors would fail at start with a less helpful message.
@@ -155,6 +172,7 @@ absl::Status check_apart(const std::filesystem::path& mountpoint,
 
 void check_config(const Config& config, const ReportProblem& report) {
   check_served(config, report);
+  check_budgets(config.store, report);
   check_grpc(config.grpc, report);
   check_listeners(config, report);
   check_shared_sockets(config, report);

@@ -130,17 +130,6 @@ std::string print_choice(Choice value, const std::array<Named<Choice>, N>& choic
   return "\"\"";
 }
 
-/// A size in the largest unit that says it exactly.
-std::string exact_size(uint64_t bytes) {
-  constexpr std::array<std::string_view, 6> kUnits = {"", "KiB", "MiB", "GiB", "TiB", "PiB"};
-  size_t unit = 0;
-  while (bytes != 0 && bytes % 1024 == 0 && unit + 1 < kUnits.size()) {
-    bytes /= 1024;
-    ++unit;
-  }
-  return fmt::format("{}{}", bytes, kUnits.at(unit));
-}
-
 std::string quote(std::string_view text) {
   std::string quoted = "\"";
   for (const char c : text) {
@@ -157,6 +146,16 @@ std::string quote(std::string_view text) {
 }
 
 }  // namespace
+
+std::string exact_size(uint64_t bytes) {
+  constexpr std::array<std::string_view, 6> kUnits = {"", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  size_t unit = 0;
+  while (bytes != 0 && bytes % 1024 == 0 && unit + 1 < kUnits.size()) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return fmt::format("{}{}", bytes, kUnits.at(unit));
+}
 
 absl::Status parse_value(const ConfigKey& /*key*/, const ConfigValue& value, bool& out) {
   if (const bool* flag = std::get_if<bool>(&value.data)) {

@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "server/config_keys.h"
 #include "server/impl/config_checks.h"
+#include "server/limits.h"
 #include "server/logging.h"
 #include "server/options.h"
 #include "server/version.h"
@@ -38,6 +39,23 @@ absl::Status listen_if_any(const std::vector<base::ListenAddress>& listen, std::
   }
   const absl::Status started = start();
   return base::annotate(started, absl::IsAlreadyExists(started) ? key : door);
+}
+
+/// Budgets that can be, and yet are hardly meant.
+void warn_of_budgets(const Snapshot& now) {
+  const absl::StatusOr<uint64_t> whole = file_system_size(now.store_path);
+  if (whole.ok() && *whole > 0 && now.store.disk_budget_bytes > *whole) {
+    spdlog::warn("store.disk: {} is more than the whole file system of {}, which has {}",
+                 base::format_size(now.store.disk_budget_bytes), now.store_path.native(),
+                 base::format_size(*whole));
+  }
+  if (now.store.disk_kept_bytes > now.store.disk_budget_bytes) {
+    spdlog::warn(
+        "store.disk: {} are kept, and the budget is {}: puts are refused until something is "
+        "removed; all that is kept stays readable",
+        base::format_size(now.store.disk_kept_bytes),
+        base::format_size(now.store.disk_budget_bytes));
+  }
 }
 
 }  // namespace
@@ -167,6 +185,7 @@ void Daemon::log_start() {
                now.store_path.native(), base::format_size(now.store.memory_budget_bytes),
                base::format_size(now.store.disk_used_bytes),
                base::format_size(now.store.disk_budget_bytes));
+  warn_of_budgets(now);
   for (const Listener& listener : now.listeners) {
     spdlog::info("{} listens on {}", listener.door, listener.address);
   }

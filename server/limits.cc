@@ -92,7 +92,7 @@ CgroupPaths parse_cgroup_paths(std::string_view text) {
   return paths;
 }
 
-absl::StatusOr<uint64_t> memory_limit(const std::filesystem::path& root) {
+absl::StatusOr<MemoryLimit> memory_limit(const std::filesystem::path& root) {
   const std::optional<uint64_t> machine =
       parse_meminfo(read_small(root / "proc/meminfo").value_or(""));
   if (!machine.has_value()) {
@@ -110,7 +110,7 @@ absl::StatusOr<uint64_t> memory_limit(const std::filesystem::path& root) {
     limit =
         std::min(limit, least_limit(mount / "memory", groups.memory_v1, "memory.limit_in_bytes"));
   }
-  return limit;
+  return MemoryLimit{limit, limit < *machine};
 }
 
 absl::StatusOr<uint64_t> file_system_size(const std::filesystem::path& path) {

@@ -27,10 +27,16 @@ struct CgroupPaths {
 };
 [[nodiscard]] CgroupPaths parse_cgroup_paths(std::string_view text);
 
-/// The memory that this process may use at most, in bytes: the machine's, or the least limit of its
-/// control group and that group's ancestors. `root` is where /proc and /sys are found ("/", except
-/// in tests). UNAVAILABLE when not even the machine's memory can be learned.
-[[nodiscard]] absl::StatusOr<uint64_t> memory_limit(const std::filesystem::path& root = "/");
+/// The memory that a process may use at most. Value type.
+struct MemoryLimit {
+  uint64_t bytes = 0;
+  bool of_group = false;  ///< it is the control group's, which is less than the machine has
+};
+
+/// What this process may use: the machine's memory, or the least limit of its control group and
+/// that group's ancestors. `root` is where /proc and /sys are found ("/", except in tests).
+/// UNAVAILABLE when not even the machine's memory can be learned.
+[[nodiscard]] absl::StatusOr<MemoryLimit> memory_limit(const std::filesystem::path& root = "/");
 
 /// The size in bytes of the file system that holds `path`.
 [[nodiscard]] absl::StatusOr<uint64_t> file_system_size(const std::filesystem::path& path);

@@ -11,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/size.h"
 #include "base/status.h"
 #include "server/impl/config_checks.h"
 #include "server/limits.h"
@@ -72,12 +73,20 @@ absl::StatusOr<page::PageStoreOptions> page_store_options(const Config::Store& s
   options.path = store.path;
   uint64_t memory = 0;
   if (store.memory.percent.has_value()) {
-    BLOBCACHE_ASSIGN_OR_RETURN(memory, memory_limit());
+    BLOBCACHE_ASSIGN_OR_RETURN(const MemoryLimit limit, memory_limit());
+    memory = limit.bytes;
   }
   BLOBCACHE_ASSIGN_OR_RETURN(const uint64_t disk, file_system_size(store.path));
   options.memory_bytes = store.memory.resolve(memory);
   options.disk_bytes = store.disk.resolve(disk);
   options.disk_reserve_bytes = store.disk_reserve.resolve(disk);
+  // Some file systems tell no size.
+  if (disk > 0 && options.disk_reserve_bytes >= disk) {
+    return absl::InvalidArgumentError(fmt::format(
+        "store.disk_reserve: {} leaves nothing of the file system of {} to the store, which has {}",
+        base::format_size(options.disk_reserve_bytes), store.path.native(),
+        base::format_size(disk)));
+  }
   options.direct_io = direct_io(store.direct_io);
   options.eviction = store.eviction;
   options.content_hash = [] { return std::make_unique<tree::Sha256>(); };

@@ -17,7 +17,8 @@ namespace blobcache::server {
 using ReportProblem = std::function<void(std::string_view full_name, std::string what)>;
 
 /// What no key can say alone: keys that need one another, listeners that would let strangers in,
-/// what this version does not serve, and what this machine must have (groups). Changes nothing.
+/// what this version does not serve, and what this machine must have (groups, memory). Changes
+/// nothing.
 void check_config(const Config& config, const ReportProblem& report);
 
 /// The number of a group of this machine; NOT_FOUND ("there is no group ...") or what the system

@@ -57,6 +57,9 @@ struct ConfigValue {
 [[nodiscard]] absl::Status parse_value(const ConfigKey& key, const ConfigValue& value,
                                        LogLevel& out);
 
+/// A number of bytes in the largest unit that says it exactly: "1536MiB".
+[[nodiscard]] std::string exact_size(uint64_t bytes);
+
 // Each prints a value as TOML.
 [[nodiscard]] std::string print_value(bool value);
 [[nodiscard]] std::string print_value(uint32_t value);

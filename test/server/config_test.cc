@@ -37,6 +37,18 @@ std::string read_text(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
+TEST_CASE("budgets that no machine can give are refused by their keys") {
+  const std::string memory = problem("[store]\n\nmemory = \"100TiB\"");
+  CHECK_MESSAGE(memory.starts_with("t.toml:3: store.memory: 100TiB is more than this "), memory);
+  CHECK(problem("", {"store.memory=100TiB"}).starts_with("--set: store.memory: 100TiB is more"));
+  CHECK(problem("[store]\nmemory = \"100%\"").empty());
+  CHECK(problem("[store]\ndisk_reserve = \"100%\"") ==
+        "t.toml:2: store.disk_reserve: 100% leaves nothing of the file system to the store");
+  CHECK(problem("[store]\ndisk_reserve = \"99.9%\"").empty());
+  // What a disk can give is for the start to say, where the store is.
+  CHECK(problem("[store]\ndisk = \"100TiB\"\ndisk_reserve = \"1PiB\"").empty());
+}
+
 TEST_CASE("the defaults are those of the manual") {
   const ConfigResult result = parse("");
   REQUIRE(result.problems.empty());

@@ -30,10 +30,11 @@ class FakeRoot {
     std::ofstream(path_ / name) << content;
   }
   [[nodiscard]] uint64_t limit() const {
-    const absl::StatusOr<uint64_t> limit = memory_limit(path_);
+    const absl::StatusOr<MemoryLimit> limit = memory_limit(path_);
     REQUIRE(limit.ok());
-    return *limit;
+    return limit->bytes;
   }
+  [[nodiscard]] bool limit_is_of_group() const { return memory_limit(path_).value().of_group; }
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 
  private:
@@ -73,6 +74,7 @@ TEST_CASE("the machine's memory counts when no group limits it") {
   CHECK(root.limit() == 1024 * kMiB);
   root.write("sys/fs/cgroup/user.slice/memory.max", "999999999999\n");
   CHECK(root.limit() == 1024 * kMiB);
+  CHECK_FALSE(root.limit_is_of_group());
 }
 
 TEST_CASE("version 2: the least limit of the group and its ancestors") {
@@ -83,6 +85,7 @@ TEST_CASE("version 2: the least limit of the group and its ancestors") {
   CHECK(root.limit() == 64 * kMiB);
   root.write("sys/fs/cgroup/system.slice/b.service/memory.max", std::to_string(32 * kMiB));
   CHECK(root.limit() == 32 * kMiB);
+  CHECK(root.limit_is_of_group());
 }
 
 TEST_CASE("a container that sees its group at the mount itself") {
@@ -98,7 +101,7 @@ TEST_CASE("without /proc there is no answer, and this machine has one") {
   const FakeRoot root;
   std::filesystem::remove_all(root.path() / "proc");
   CHECK(absl::IsUnavailable(memory_limit(root.path()).status()));
-  CHECK(memory_limit().value() > kMiB);
+  CHECK(memory_limit().value().bytes > kMiB);
   CHECK(file_system_size(root.path()).value() > 0);
   CHECK(absl::IsNotFound(file_system_size(root.path() / "nothing").status()));
 }

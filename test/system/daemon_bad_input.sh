@@ -60,6 +60,16 @@ refused '--set: grpc\.listen: bad address "unix:s": a unix socket needs' --set g
 refused "--set: fuse\.mountpoint: $STORE/mnt: it lies beneath the store, $STORE" --set "fuse.mountpoint=$STORE/mnt"
 refused "--set: fuse\.mountpoint: $TEST_DIR: it contains the store, $STORE" --set "fuse.mountpoint=$TEST_DIR"
 
+# Budgets that this machine cannot give.
+file_refused '3: store\.memory: 100TiB is more than this (machine|control group).s [0-9.]+ [MGT]iB$' \
+  '[store]' '' 'memory = "100TiB"'
+file_refused '2: store\.disk_reserve: 100% leaves nothing' '[store]' 'disk_reserve = "100%"'
+refused 'store\.disk_reserve: 1\.0 PiB leaves nothing of the file system of .*/store' --set store.disk_reserve=1PiB
+for set in store.memory=100TiB store.disk_reserve=100%; do
+  expect_fail 1 "^blobcached: --set: ${set%%=*}: " daemon_once --check --set "$set"
+done
+rm -rf "$STORE"
+
 # --check prints every problem, and starts nothing.
 printf '[store]\nmemry = "1"\n[nbd]\ntls = 3\n' >"$TEST_DIR/two.toml"
 expect_fail 1 'nbd\.tls' "$BIN/blobcached" --config "$TEST_DIR/two.toml" --check
@@ -75,6 +85,7 @@ done
 refused "store\.path: $TEST_DIR/no/store: the directory $TEST_DIR/no is missing" --set "store.path=$TEST_DIR/no/store"
 touch "$TEST_DIR/plain"
 refused "store\.path: $TEST_DIR/plain: is no directory" --set "store.path=$TEST_DIR/plain"
+refused 'store\.path: /proc cannot hold a store: its file system lets no files be made' --set store.path=/proc
 refused '--set: store\.memory: 1MiB is too little' --set store.memory=1MiB
 
 # The sockets.
