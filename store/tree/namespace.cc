@@ -1,6 +1,7 @@
 #include "store/tree/namespace.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <functional>
@@ -11,6 +12,7 @@
 #include "base/status.h"
 #include "store/page/geometry.h"
 #include "store/tree/digest.h"
+#include "store/tree/impl/ballast.h"
 #include "store/tree/impl/blob_put.h"
 #include "store/tree/impl/catalog.h"
 #include "store/tree/impl/edit_runner.h"
@@ -45,7 +47,7 @@ Node to_node(const FileRow& row) {
   node.links = row.is_directory ? 1 : row.links;
   node.modified = row.modified;
   node.changed = row.changed;
-  if (row.blob) node.digest = row.key;
+  node.digest = row.key;
   return node;
 }
 
@@ -131,14 +133,16 @@ class CatalogNamespace final : public Namespace {
  public:
   using Clock = std::function<absl::Time()>;
 
-  CatalogNamespace(std::shared_ptr<StoreLock> lock, std::unique_ptr<Catalog> catalog,
-                   page::PageStore& store, absl::Duration unnamed_ttl, const Clock& clock)
+  CatalogNamespace(std::shared_ptr<StoreLock> lock, std::unique_ptr<Ballast> ballast,
+                   std::unique_ptr<Catalog> catalog, page::PageStore& store,
+                   absl::Duration unnamed_ttl, const Clock& clock)
       : lock_(std::move(lock)),
         store_(store),
         clock_(clock),
+        ballast_(std::move(ballast)),
         catalog_(std::move(catalog)),
         edits_(*catalog_, store, listeners_),
-        housekeeper_(*catalog_, store, edits_, open_objects_, unnamed_ttl, clock) {}
+        housekeeper_(*catalog_, store, edits_, *ballast_, open_objects_, unnamed_ttl, clock) {}
 
   absl::StatusOr<Node> resolve(std::string_view path) override;
   absl::StatusOr<Node> lookup(NodeId parent, std::string_view name) override;
@@ -164,6 +168,7 @@ class CatalogNamespace final : public Namespace {
   const Clock clock_;
   ListenerList listeners_;
   OpenObjects open_objects_;
+  const std::unique_ptr<Ballast> ballast_;
   const std::unique_ptr<Catalog> catalog_;
   EditRunner edits_;
   Housekeeper housekeeper_;
@@ -227,7 +232,11 @@ absl::StatusOr<page::ObjectRef> CatalogNamespace::open(NodeId node) {
       std::optional<BlobRow> row,
       blob ? catalog->load_blob(*blob) : catalog->load_blob_of_file(file_of_node(node)));
   if (!row) {
-    BLOBCACHE_RETURN_IF_ERROR(find_node(*catalog, node).status());
+    BLOBCACHE_ASSIGN_OR_RETURN(const Node found, find_node(*catalog, node));
+    if (found.type == NodeType::kFile) {
+      return absl::DataLossError(
+          fmt::format("node {}: its content is unknown: the catalog is damaged", node));
+    }
     return absl::FailedPreconditionError(fmt::format("node {}: is a directory", node));
   }
   BLOBCACHE_RETURN_IF_ERROR(check_row(*row));
@@ -293,7 +302,7 @@ absl::Status CatalogNamespace::remove(std::string_view path) {
     if (names.front() != "blobs" || names.size() != 2 || !key) return no_such_name(path);
     return remove_blob(catalog, *key, effects);
   };
-  return edits_.run(edit).status();
+  return ballast_->with_room([&] { return edits_.run(edit).status(); });
 }
 
 absl::StatusOr<Namespace::Counts> CatalogNamespace::counts() {
@@ -305,6 +314,27 @@ absl::StatusOr<Namespace::Counts> CatalogNamespace::counts() {
                 .unnamed_blobs = totals.unnamed_blobs};
 }
 
+/// Opens the catalog, if need be in the ballast's room: a daemon that is started on a full disk can
+/// be told what to remove.
+absl::StatusOr<std::unique_ptr<Catalog>> open_catalog(const std::filesystem::path& directory,
+                                                      page::PageStore& store, Ballast& ballast) {
+  std::unique_ptr<Catalog> catalog;
+  const auto open = [&]() -> absl::Status {
+    BLOBCACHE_ASSIGN_OR_RETURN(
+        catalog, Catalog::open(directory / "catalog.sqlite", directory / "objects",
+                               [&store](absl::Span<page::ObjectWriter* const> sealed) {
+                                 return store.sync(sealed);
+                               }));
+    return absl::OkStatus();
+  };
+  BLOBCACHE_RETURN_IF_ERROR(ballast.with_room(open));
+  if (!ballast.make()) {
+    spdlog::warn("the file system of {} is full: there is no room to hold {} KiB for removals",
+                 directory.string(), Ballast::kBytes >> 10);
+  }
+  return catalog;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Namespace>> Namespace::open(const NamespaceOptions& options,
@@ -313,15 +343,13 @@ absl::StatusOr<std::unique_ptr<Namespace>> Namespace::open(const NamespaceOption
   if (lock == nullptr) {
     BLOBCACHE_ASSIGN_OR_RETURN(lock, StoreLock::acquire(options.path));
   }
-  BLOBCACHE_ASSIGN_OR_RETURN(
-      std::unique_ptr<Catalog> catalog,
-      Catalog::open(
-          options.path / "catalog.sqlite", options.path / "objects",
-          [&store](absl::Span<page::ObjectWriter* const> sealed) { return store.sync(sealed); }));
+  auto ballast = std::make_unique<Ballast>(options.path / "ballast");
+  BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Catalog> catalog,
+                             open_catalog(options.path, store, *ballast));
   BLOBCACHE_ASSIGN_OR_RETURN(const Totals totals, catalog->read()->totals());
   store.restore_usage(totals.kept_disk_bytes, totals.cached_disk_bytes);
-  return std::make_unique<CatalogNamespace>(std::move(lock), std::move(catalog), store,
-                                            options.unnamed_ttl,
+  return std::make_unique<CatalogNamespace>(std::move(lock), std::move(ballast), std::move(catalog),
+                                            store, options.unnamed_ttl,
                                             options.clock ? options.clock : absl::Now);
 }
 

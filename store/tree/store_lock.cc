@@ -38,6 +38,18 @@ std::string holder(int fd) {
   return digits.empty() ? "another process" : fmt::format("process {}", digits);
 }
 
+/// Why the lock could not be made in a directory that is there.
+absl::Status refuse_directory(int error, const std::filesystem::path& directory,
+                              const std::filesystem::path& file) {
+  const std::string store = fmt::format("{} cannot hold a store", directory.string());
+  // In place of "no such file", which would be about the file that was to be made.
+  if (error == ENOENT) {
+    return absl::FailedPreconditionError(
+        fmt::format("{}: its file system lets no files be made", store));
+  }
+  return base::errno_error(error, fmt::format("{}: cannot write {}", store, file.string()));
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<StoreLock>> StoreLock::acquire(
@@ -45,7 +57,7 @@ absl::StatusOr<std::shared_ptr<StoreLock>> StoreLock::acquire(
   BLOBCACHE_RETURN_IF_ERROR(check_directory(directory));
   const std::filesystem::path file = directory / "lock";
   base::UniqueFd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
-  if (!fd.valid()) return base::errno_error(errno, fmt::format("cannot write {}", file.string()));
+  if (!fd.valid()) return refuse_directory(errno, directory, file);
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK)
       return base::errno_error(errno, fmt::format("cannot lock {}", file.string()));

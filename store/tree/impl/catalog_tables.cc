@@ -114,7 +114,7 @@ FileRow read_file(const Query& query) {
   row.changed = query.time(6);
   row.links = static_cast<uint32_t>(query.integer(7));
   if (!query.is_null(8)) row.blob = query.integer(8);
-  copy_to(query.bytes(9), row.key.bytes);
+  if (!query.is_null(9)) copy_to(query.bytes(9), row.key.emplace().bytes);
   row.size_bytes = static_cast<uint64_t>(query.integer(10));
   return row;
 }

@@ -41,9 +41,9 @@ struct FileRow {
   absl::Time modified;
   absl::Time changed;
   uint32_t links = 0;
-  std::optional<int64_t> blob;  ///< a file's content
-  page::ObjectKey key;          ///< the blob's
-  uint64_t size_bytes = 0;      ///< the blob's
+  std::optional<int64_t> blob;         ///< a file's content
+  std::optional<page::ObjectKey> key;  ///< the blob's; absent for a file: the catalog is damaged
+  uint64_t size_bytes = 0;             ///< the blob's
 };
 
 /// A row of `dentry` with its file. Value type.

@@ -10,10 +10,12 @@
 namespace blobcache::tree {
 
 Housekeeper::Housekeeper(Catalog& catalog, page::PageStore& store, EditRunner& edits,
-                         OpenObjects& open_objects, absl::Duration unnamed_ttl, Clock clock)
+                         Ballast& ballast, OpenObjects& open_objects, absl::Duration unnamed_ttl,
+                         Clock clock)
     : catalog_(catalog),
       store_(store),
       edits_(edits),
+      ballast_(ballast),
       open_objects_(open_objects),
       unnamed_ttl_(unnamed_ttl),
       clock_(std::move(clock)) {
@@ -49,9 +51,13 @@ uint64_t Housekeeper::reclaim(uint64_t bytes) {
       const auto in_use = [this](const BlobRow& blob) { return open_objects_.is_open(blob.id); };
       return reclaim_cached(catalog, bytes - given_up, kReclaimBatch, in_use, effects);
     };
-    const absl::StatusOr<Effects> effects = edits_.run(edit);
-    if (!effects.ok()) {
-      spdlog::warn("making room on the disk: {}", base::message(effects.status()));
+    absl::StatusOr<Effects> effects;
+    const absl::Status status = ballast_.with_room([&] {
+      effects = edits_.run(edit);
+      return effects.status();
+    });
+    if (!status.ok()) {
+      spdlog::warn("making room on the disk: {}", base::message(status));
       return given_up;
     }
     if (effects->removed.empty()) return given_up;
@@ -71,6 +77,7 @@ void Housekeeper::work() {
     }
     const absl::Status status = expire();
     if (!status.ok()) spdlog::warn("looking for expired blobs: {}", base::message(status));
+    ballast_.make();
   }
 }
 

@@ -8,6 +8,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "store/page/page_store.h"
+#include "store/tree/impl/ballast.h"
 #include "store/tree/impl/catalog.h"
 #include "store/tree/impl/edit_runner.h"
 #include "store/tree/impl/open_objects.h"
@@ -20,7 +21,7 @@ namespace blobcache::tree {
 /// A blob's time runs from its put or, if it had a name, from the moment it lost its last one.
 /// Expiry is looked for whenever it matters (a put, a reclaim, a count) and now and then by a
 /// thread of its own, which removes the orphans first: they are found file by file, which must not
-/// delay a start.
+/// delay a start. That thread also makes the ballast again, if a full disk took it.
 ///
 /// Thread-safe. Becomes the store's reclaimer when it is made and ceases to be when it is
 /// destroyed. What it is given must outlive it.
@@ -28,7 +29,7 @@ class Housekeeper final : public page::DiskReclaimer {
  public:
   using Clock = std::function<absl::Time()>;
 
-  Housekeeper(Catalog& catalog, page::PageStore& store, EditRunner& edits,
+  Housekeeper(Catalog& catalog, page::PageStore& store, EditRunner& edits, Ballast& ballast,
               OpenObjects& open_objects, absl::Duration unnamed_ttl, Clock clock);
   ~Housekeeper() override;
   Housekeeper(const Housekeeper&) = delete;
@@ -51,6 +52,7 @@ class Housekeeper final : public page::DiskReclaimer {
   Catalog& catalog_;
   page::PageStore& store_;
   EditRunner& edits_;
+  Ballast& ballast_;
   OpenObjects& open_objects_;
   const absl::Duration unnamed_ttl_;
   const Clock clock_;

@@ -84,7 +84,9 @@ TEST_CASE("recovery: a store that is no directory, is missing or cannot be writt
   // Root writes anywhere on a real disk; /proc takes nobody's files.
   const absl::Status unwritable = open_error("/proc/self/task", tree.store());
   CHECK_FALSE(unwritable.ok());
-  CHECK(says(unwritable, "/proc/self/task"));
+  CHECK(says(unwritable, "/proc/self/task cannot hold a store"));
+  const absl::Status unmakeable = open_error("/proc", tree.store());
+  CHECK(says(unmakeable, "/proc cannot hold a store: its file system lets no files be made"));
 }
 
 /// Files are removed in the background: waits until as many are left.
@@ -171,6 +173,39 @@ std::vector<std::string> run_and_kill(const std::filesystem::path& path, size_t 
   std::vector<std::string> keys;
   for (size_t at = 0; at + 65 <= text.size(); at += 65) keys.push_back(text.substr(at, 64));
   return keys;
+}
+
+TEST_CASE("recovery: a file whose blob the catalog has lost is data loss, and can be replaced") {
+  for (const char* blob : {"NULL", "999"}) {
+    INFO(blob);
+    TreeFixture tree;
+    tree.put("content", "files/d/a");
+    tree.put("others", "files/d/b");
+    tree.close();
+    {
+      const std::unique_ptr<Database> database =
+          Database::open(tree.path() / "catalog.sqlite", Database::Access::kReadWrite).value();
+      const std::string change = fmt::format(
+          "UPDATE file SET blob = {} WHERE id = (SELECT file FROM dentry WHERE name = x'61')",
+          blob);
+      REQUIRE(database->execute(change.c_str()).ok());
+    }
+    tree.open();
+    const absl::Status status = tree.try_read("files/d/a").status();
+    CHECK(absl::IsDataLoss(status));
+    CHECK(says(status, "its content is unknown: the catalog is damaged"));
+    const Node node = tree.names().resolve("files/d/a").value();
+    CHECK(node.type == NodeType::kFile);
+    CHECK_FALSE(node.digest.has_value());
+    // A directory is still told to be one, and the neighbour is whole.
+    const NodeId directory = tree.names().resolve("files/d").value().id;
+    CHECK(absl::IsFailedPrecondition(tree.names().open(directory).status()));
+    CHECK(tree.list("files/d") == std::vector<std::string>{"a", "b"});
+    CHECK(tree.read("files/d/b") == "others");
+    tree.put("content", "files/d/a");
+    CHECK(tree.read("files/d/a") == "content");
+    CHECK(tree.names().remove("files/d/a").ok());
+  }
 }
 
 TEST_CASE(
