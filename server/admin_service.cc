@@ -76,6 +76,8 @@ void fill(const page::Stats& stats, v1::StatusResponse& out) {
   out.set_read_errors(stats.read_errors);
   out.set_disk_read_bytes(stats.disk_read_bytes);
   out.set_disk_written_bytes(stats.disk_written_bytes);
+  out.set_disk_errors(stats.disk_errors);
+  out.set_disk_out(stats.disk_out);
 }
 
 void fill(const Snapshot& snapshot, v1::StatusResponse& out) {

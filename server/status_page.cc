@@ -136,6 +136,8 @@ std::string content(const Snapshot& snapshot) {
     html += fact("catalog", "does not answer");
   }
   html += fact("read errors", grouped(snapshot.store.read_errors));
+  html += fact("the disk", snapshot.store.disk_out ? "out of use" : "in use");
+  html += fact("disk errors", grouped(snapshot.store.disk_errors));
   html += fact("checksum errors", grouped(snapshot.store.checksum_errors));
   html += fact("free on the file system", base::format_size(snapshot.store.disk_free_bytes));
   return html + "</table>\n";

@@ -82,6 +82,8 @@ Json status_json(const v1::StatusResponse& status) {
   out["remote_hit_pages"] = status.remote_hit_pages();
   out["zero_pages"] = status.zero_pages();
   out["checksum_errors"] = status.checksum_errors();
+  out["disk_errors"] = status.disk_errors();
+  out["disk_out"] = status.disk_out();
   out["read_errors"] = status.read_errors();
   out["disk_read_bytes"] = status.disk_read_bytes();
   out["disk_written_bytes"] = status.disk_written_bytes();
@@ -144,8 +146,10 @@ std::string status_text(const v1::StatusResponse& status) {
   head.add_row(
       {"disk moved", fmt::format("{} read, {} written", base::format_size(status.disk_read_bytes()),
                                  base::format_size(status.disk_written_bytes()))});
-  head.add_row({"errors", fmt::format("{} checksum, {} read", status.checksum_errors(),
-                                      status.read_errors())});
+  head.add_row({"errors", fmt::format("{} checksum, {} read, {} of the disk",
+                                      status.checksum_errors(), status.read_errors(),
+                                      status.disk_errors())});
+  if (status.disk_out()) head.add_row({"disk", "out of use after errors in a row"});
   for (const v1::MountStatus& mount : status.mounts()) head.add_row({"mount", mount.mountpoint()});
   for (const v1::ListenerStatus& listener : status.listeners()) {
     head.add_row({"listening", fmt::format("{} ({})", listener.address(), listener.door())});

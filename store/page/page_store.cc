@@ -40,8 +40,7 @@ class PageStoreImpl final : public PageStore {
         memory_(std::move(memory)),
         disk_(std::move(disk)),
         repairer_(std::make_unique<MapRepairer>(*disk_, options.content_hash)),
-        maps_(map_cache_bytes(options.memory_bytes), *flights_, disk_->ring(), *repairer_,
-              *counters_),
+        maps_(map_cache_bytes(options.memory_bytes), *flights_, *disk_, *repairer_),
         admission_(admission_places(options.memory_bytes)),
         memory_bytes_(options.memory_bytes),
         core_{*counters_, *flights_, *memory_, *disk_, maps_, admission_} {}
@@ -115,6 +114,11 @@ class PageStoreImpl final : public PageStore {
     return unlinked;
   }
 
+  absl::Status describe(const ObjectKey& key, const Incarnation& incarnation,
+                        const std::string& description) override {
+    return disk_->describe(key, incarnation, description);
+  }
+
   void change_retention(Retention from, Retention to, uint64_t disk_bytes) override {
     disk_->budget().change(from, to, disk_bytes);
   }
@@ -149,6 +153,8 @@ class PageStoreImpl final : public PageStore {
     stats.disk_kept_bytes = disk.kept;
     stats.disk_free_bytes = disk.free;
     stats.disk_reserve_bytes = disk.reserve;
+    stats.disk_errors = counters_->sum(Counters::kDiskErrors);
+    stats.disk_out = disk_->health().is_out();
     stats.flights = flights_->size();
     absl::MutexLock lock(&mutex_);
     stats.open_objects = objects_.size();

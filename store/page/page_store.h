@@ -20,6 +20,18 @@ namespace blobcache::page {
 
 enum class DirectIo : uint8_t { kAuto, kOn, kOff };
 
+/// One step of the disk tier's I/O, before it is taken. Value type.
+struct DiskStep {
+  enum class Kind : uint8_t { kRead, kWrite, kSync };
+  Kind kind = Kind::kRead;
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+};
+
+/// What a test makes of a step: 0 to take it, a negative errno value to fail it in its place, or
+/// for a read or write how many bytes of it to move at first. Called by any thread.
+using DiskFault = std::function<int(const DiskStep& step)>;
+
 struct PageStoreOptions {
   std::filesystem::path path;                 ///< must exist; objects/ and tmp/ are made beneath it
   uint64_t memory_bytes = uint64_t{1} << 30;  ///< L0 budget; at least kMinMemory
@@ -29,6 +41,7 @@ struct PageStoreOptions {
   std::string eviction{kDefaultEvictionPolicy};  ///< see eviction.h for the names
   /// What keys are made of; with it a damaged page map is made again from its object's file.
   ContentHashFactory content_hash;
+  DiskFault disk_fault;  ///< for tests of what follows from failing disks; absent in earnest
 };
 
 /// Decides which cached objects go when the disk tier needs room. Implemented by whoever knows the
@@ -77,6 +90,12 @@ class PageStore {
   /// no error.
   virtual absl::Status remove(const ObjectKey& key, const Incarnation& incarnation,
                               Retention retention, uint64_t disk_bytes) = 0;
+
+  /// Changes what is stored with the object's file (see ObjectWriter::seal). Not synced: a power
+  /// cut may bring the former text back. NOT_FOUND when the file is gone, else the disk's error; no
+  /// error where the file system has no extended attributes.
+  virtual absl::Status describe(const ObjectKey& key, const Incarnation& incarnation,
+                                const std::string& description) = 0;
 
   /// Moves `disk_bytes` between kept and cached in the accounts of the budget.
   virtual void change_retention(Retention from, Retention to, uint64_t disk_bytes) = 0;

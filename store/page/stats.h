@@ -38,6 +38,8 @@ struct Stats {
   uint64_t disk_evicted_bytes = 0;
   uint64_t disk_free_bytes = 0;     ///< of the file system
   uint64_t disk_reserve_bytes = 0;  ///< of the file system, never used
+  uint64_t disk_errors = 0;         ///< reads, writes and syncs that the disk failed
+  bool disk_out = false;  ///< after errors in a row: not asked, but for a try now and then
 
   uint64_t open_objects = 0;
   uint64_t flights = 0;  ///< fetches under way

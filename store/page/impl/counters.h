@@ -27,6 +27,7 @@ class Counters {
     kMapErrors,
     kMapsRebuilt,
     kSyncs,
+    kDiskErrors,
     kMemoryEvictedExtents,
     kDiskEvictedBytes,
     kNames,

@@ -11,10 +11,10 @@
 #include <cerrno>
 #include <utility>
 
-#include "base/hex.h"
 #include "base/status.h"
 #include "store/page/geometry.h"
 #include "store/page/impl/aligned_memory.h"
+#include "store/page/impl/object_file_name.h"
 
 namespace blobcache::page {
 namespace {
@@ -22,7 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr unsigned kRingDepth = 256;
-constexpr std::string_view kMapSuffix = ".map";
 
 absl::Status make_directory(const fs::path& path) {
   if (::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return absl::OkStatus();
@@ -32,26 +31,6 @@ absl::Status make_directory(const fs::path& path) {
 absl::Status unlink_file(const fs::path& path) {
   if (::unlink(path.c_str()) == 0 || errno == ENOENT) return absl::OkStatus();
   return base::errno_error(errno, path.string());
-}
-
-/// The two hex digits that the 256 folders under objects/ are named by.
-std::string folder_name(unsigned index) { return fmt::format("{:02x}", index); }
-
-struct FileName {
-  ObjectKey key;
-  Incarnation incarnation;
-};
-
-/// "<64 hex>.<32 hex>" with or without ".map".
-std::optional<FileName> parse_file_name(std::string_view name) {
-  if (name.ends_with(kMapSuffix)) name.remove_suffix(kMapSuffix.size());
-  if (name.size() != 64 + 1 + 32 || name[64] != '.') return std::nullopt;
-  FileName parsed;
-  if (!base::from_hex(name.substr(0, 64), absl::MakeSpan(parsed.key.bytes)) ||
-      !base::from_hex(name.substr(65), absl::MakeSpan(parsed.incarnation.bytes))) {
-    return std::nullopt;
-  }
-  return parsed;
 }
 
 /// Half of the process's descriptors, of which an object takes two: the rest is the doors'.
@@ -74,6 +53,7 @@ DiskTier::DiskTier(const PageStoreOptions& options, Counters& counters)
     : path_(options.path),
       counters_(counters),
       budget_(options.path, options.disk_bytes, options.disk_reserve_bytes),
+      fault_(options.disk_fault),
       open_files_(open_objects_limit()) {}
 
 absl::StatusOr<std::unique_ptr<DiskTier>> DiskTier::open(const PageStoreOptions& options,
@@ -83,17 +63,17 @@ absl::StatusOr<std::unique_ptr<DiskTier>> DiskTier::open(const PageStoreOptions&
   BLOBCACHE_RETURN_IF_ERROR(tier->probe_direct_io(options.direct_io));
   tier->root_ = base::UniqueFd(::open(options.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!tier->root_.valid()) return base::errno_error(errno, options.path.string());
-  BLOBCACHE_ASSIGN_OR_RETURN(tier->ring_, IoRing::create(kRingDepth));
+  BLOBCACHE_ASSIGN_OR_RETURN(tier->ring_, IoRing::create(kRingDepth, options.disk_fault));
   return tier;
 }
 
 absl::Status DiskTier::make_folders() {
   BLOBCACHE_RETURN_IF_ERROR(make_directory(path_ / "tmp"));
   const fs::path objects = path_ / "objects";
-  if (!fs::exists(objects / folder_name(255))) {
+  if (!fs::exists(objects / object_folder_name(255))) {
     BLOBCACHE_RETURN_IF_ERROR(make_directory(objects));
     for (unsigned i = 0; i < 256; ++i) {
-      BLOBCACHE_RETURN_IF_ERROR(make_directory(objects / folder_name(i)));
+      BLOBCACHE_RETURN_IF_ERROR(make_directory(objects / object_folder_name(i)));
     }
     BLOBCACHE_RETURN_IF_ERROR(sync_directory(objects, counters_));
     BLOBCACHE_RETURN_IF_ERROR(sync_directory(path_, counters_));
@@ -130,8 +110,7 @@ absl::Status DiskTier::probe_direct_io(DirectIo wanted) {
 }
 
 fs::path DiskTier::object_path(const ObjectKey& key, const Incarnation& incarnation) const {
-  const std::string hex = key.hex();
-  return path_ / "objects" / hex.substr(0, 2) / fmt::format("{}.{}", hex, incarnation.hex());
+  return path_ / "objects" / object_file_path(key, incarnation);
 }
 
 fs::path DiskTier::temporary_path(const Incarnation& incarnation) const {
@@ -162,20 +141,40 @@ absl::Status DiskTier::publish(const ObjectKey& key, const Incarnation& incarnat
   return absl::OkStatus();
 }
 
+void DiskTier::judge(int result) {
+  // A file that ended early and a full disk are no fault of the disk.
+  if (result >= 0) {
+    health_.succeeded();
+  } else if (result != -ENODATA && result != -ENOSPC && result != -EDQUOT && result != -EFBIG) {
+    counters_.add(Counters::kDiskErrors);
+    health_.failed(-result);
+  }
+}
+
+absl::Status DiskTier::sync_fd(int fd) {
+  counters_.add(Counters::kSyncs);
+  int result = fault_ ? fault_({DiskStep::Kind::kSync, 0, 0}) : 0;
+  if (result == 0 && ::fsync(fd) != 0) result = -errno;
+  judge(result);
+  if (result == 0) return absl::OkStatus();
+  return base::errno_error(-result, "syncing an object");
+}
+
 absl::Status DiskTier::sync_object(const ObjectKey& key, const Incarnation& incarnation, int data,
                                    int map) {
   for (const int fd : {data, map}) {
-    if (fd < 0) continue;
-    counters_.add(Counters::kSyncs);
-    if (::fsync(fd) != 0) return base::errno_error(errno, "syncing an object");
+    if (fd >= 0) BLOBCACHE_RETURN_IF_ERROR(sync_fd(fd));
   }
   return sync_directory(object_path(key, incarnation).parent_path(), counters_);
 }
 
 absl::Status DiskTier::sync_all() {
   counters_.add(Counters::kSyncs);
-  if (::syncfs(root_.get()) != 0) return base::errno_error(errno, "syncing the store");
-  return absl::OkStatus();
+  int result = fault_ ? fault_({DiskStep::Kind::kSync, 0, 0}) : 0;
+  if (result == 0 && ::syncfs(root_.get()) != 0) result = -errno;
+  judge(result);
+  if (result == 0) return absl::OkStatus();
+  return base::errno_error(-result, "syncing the store");
 }
 
 absl::Status DiskTier::publish_map(const ObjectKey& key, const Incarnation& incarnation, int fd) {
@@ -203,6 +202,16 @@ void DiskTier::unlink_temporary(const Incarnation& incarnation) const {
   }
 }
 
+absl::Status DiskTier::describe(const ObjectKey& key, const Incarnation& incarnation,
+                                const std::string& description) const {
+  const fs::path path = object_path(key, incarnation);
+  const base::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!fd.valid()) return base::errno_error(errno, path.string());
+  // To write what is there already would cost the journal.
+  if (read_description(fd.get()) == description) return absl::OkStatus();
+  return describe_file(fd.get(), description);
+}
+
 void DiskTier::begin_writing(const Incarnation& incarnation) {
   absl::MutexLock lock(&mutex_);
   writing_.insert(incarnation.hex());
@@ -222,10 +231,11 @@ absl::StatusOr<uint64_t> DiskTier::remove_orphans(
     const std::function<bool(const ObjectKey&, const Incarnation&)>& known) {
   uint64_t removed = 0;
   for (unsigned i = 0; i < 256; ++i) {
-    const fs::path folder = path_ / "objects" / folder_name(i);
+    const fs::path folder = path_ / "objects" / object_folder_name(i);
     std::error_code error;
     for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
-      const std::optional<FileName> file = parse_file_name(at->path().filename().string());
+      const std::optional<ObjectFileName> file =
+          parse_object_file_name(at->path().filename().string());
       // A name that is not ours is somebody's; leave it. A writer's object is asked for before the
       // catalog, because it moves from the one to the other.
       if (!file || is_being_written(file->incarnation)) continue;

@@ -15,6 +15,7 @@
 #include "base/unique_fd.h"
 #include "store/page/impl/counters.h"
 #include "store/page/impl/disk_budget.h"
+#include "store/page/impl/disk_health.h"
 #include "store/page/impl/io_ring.h"
 #include "store/page/impl/open_file_table.h"
 #include "store/page/object_key.h"
@@ -62,6 +63,10 @@ class DiskTier {
   [[nodiscard]] absl::Status unlink(const ObjectKey& key, const Incarnation& incarnation) const;
   void unlink_temporary(const Incarnation& incarnation) const;
 
+  /// As PageStore::describe.
+  [[nodiscard]] absl::Status describe(const ObjectKey& key, const Incarnation& incarnation,
+                                      const std::string& description) const;
+
   /// As PageStore::remove_orphans.
   [[nodiscard]] absl::StatusOr<uint64_t> remove_orphans(
       const std::function<bool(const ObjectKey&, const Incarnation&)>& known);
@@ -70,6 +75,9 @@ class DiskTier {
   void begin_writing(const Incarnation& incarnation);
   void end_writing(const Incarnation& incarnation);
 
+  [[nodiscard]] DiskHealth& health() { return health_; }
+  /// Counts the outcome of a step, a negative errno value or not, and tells the health of it.
+  void judge(int result);
   [[nodiscard]] OpenFileTable& open_files() { return open_files_; }
   [[nodiscard]] IoRing& ring() { return *ring_; }
   [[nodiscard]] DiskBudget& budget() { return budget_; }
@@ -87,6 +95,10 @@ class DiskTier {
   Counters& counters_;
   DiskBudget budget_;
   bool direct_ = false;
+  [[nodiscard]] absl::Status sync_fd(int fd);
+
+  const DiskFault fault_;
+  DiskHealth health_;
   mutable OpenFileTable open_files_;
   base::UniqueFd root_;
   std::unique_ptr<IoRing> ring_;

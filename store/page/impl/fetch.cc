@@ -99,6 +99,10 @@ void Fetch::zero(PageMask pages) {
 }
 
 void Fetch::from_disk(PageMask run, const std::shared_ptr<const MapBlock>& block, bool again) {
+  if (object_->source() != nullptr && !core_.disk.health().may_try()) {
+    from_source(run, absl::UnavailableError("the disk tier is out of use"));
+    return;
+  }
   const absl::StatusOr<OpenFilesRef> files = object_->file().open();
   if (!files.ok()) {
     from_source(run, files.status());
@@ -129,6 +133,7 @@ PageMask Fetch::verify(PageMask run, const MapBlock& block) const {
 
 void Fetch::disk_done(PageMask run, const std::shared_ptr<const MapBlock>& block, bool again,
                       int result) {
+  core_.disk.judge(result);
   if (result != 0) {
     const absl::Status error = base::errno_error(
         -result, fmt::format("reading object {} at {}", object_->key().hex(), offset(run)));

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <system_error>
@@ -21,8 +22,9 @@ constexpr unsigned kSubmitEvery = 4;
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<IoRing>> IoRing::create(unsigned depth) {
-  std::unique_ptr<IoRing> ring(new IoRing(depth));  // NOLINT: the constructor is private
+absl::StatusOr<std::unique_ptr<IoRing>> IoRing::create(unsigned depth, DiskFault fault) {
+  std::unique_ptr<IoRing> ring(
+      new IoRing(depth, std::move(fault)));  // NOLINT: the constructor is private
   const int error = io_uring_queue_init(depth, &ring->ring_, 0);
   if (error < 0) {
     ring->ring_.ring_fd = -1;
@@ -78,9 +80,12 @@ void IoRing::prepare(Operation* operation) {
   // depth_ bounds what is in the kernel, so there is always a free entry.
   io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
   std::byte* data = operation->data + operation->moved;
-  const auto size = static_cast<unsigned>(operation->size - operation->moved);
+  auto size = static_cast<unsigned>(operation->size - operation->moved);
   const uint64_t offset = operation->offset + operation->moved;
-  if (operation->is_write) {
+  if (operation->fault > 0) size = std::min(size, static_cast<unsigned>(operation->fault));
+  if (operation->fault < 0) {
+    io_uring_prep_nop(sqe);
+  } else if (operation->is_write) {
     io_uring_prep_write(sqe, operation->fd, data, size, offset);
   } else {
     io_uring_prep_read(sqe, operation->fd, data, size, offset);
@@ -104,6 +109,10 @@ void IoRing::hand_over() {
 }
 
 void IoRing::submit(std::unique_ptr<Operation> operation) {
+  if (fault_) {
+    const auto kind = operation->is_write ? DiskStep::Kind::kWrite : DiskStep::Kind::kRead;
+    operation->fault = fault_({kind, operation->offset, operation->size});
+  }
   absl::MutexLock lock(&mutex_);
   if (in_kernel_ >= depth_) {
     waiting_.push_back(std::move(operation));
@@ -127,6 +136,8 @@ void IoRing::submit_waiting() {
 
 void IoRing::complete(Operation* operation, int result) {
   (void)operation->handed_over.load(std::memory_order_acquire);
+  if (operation->fault < 0) result = operation->fault;
+  operation->fault = std::min(operation->fault, 0);
   if (result > 0) operation->moved += static_cast<size_t>(result);
   const bool refused = result == -EAGAIN || result == -EINTR;
   operation->refusals = refused ? operation->refusals + 1 : 0;

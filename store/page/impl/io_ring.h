@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
+#include "store/page/page_store.h"
 
 namespace blobcache::page {
 
@@ -29,7 +30,9 @@ class IoRing {
   /// ended before `needed` bytes.
   using Done = absl::AnyInvocable<void(int result)>;
 
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<IoRing>> create(unsigned depth);
+  /// `fault` (perhaps absent) is asked about every operation before its first step.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<IoRing>> create(unsigned depth,
+                                                                      DiskFault fault = nullptr);
   ~IoRing();
   IoRing(const IoRing&) = delete;
   IoRing& operator=(const IoRing&) = delete;
@@ -51,6 +54,7 @@ class IoRing {
     uint64_t offset = 0;
     size_t needed = 0;
     size_t moved = 0;
+    int fault = 0;          ///< what a test wants of the first step; see DiskFault
     unsigned refusals = 0;  ///< times that the kernel said "try again", in a row
     /// The kernel orders a submission before its completion; this says the same to whoever checks
     /// for races.
@@ -58,7 +62,7 @@ class IoRing {
     Done done;
   };
 
-  explicit IoRing(unsigned depth) : depth_(depth) {}
+  IoRing(unsigned depth, DiskFault fault) : depth_(depth), fault_(std::move(fault)) {}
   void submit(std::unique_ptr<Operation> operation);
   void prepare(Operation* operation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   /// Hands everything prepared to the kernel.
@@ -70,6 +74,7 @@ class IoRing {
   void complete(Operation* operation, int result);
 
   const unsigned depth_;
+  const DiskFault fault_;
   io_uring ring_{};
   absl::Mutex mutex_;  ///< the submission side
   unsigned in_kernel_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -23,7 +23,7 @@ struct alignas(kMapBlockSize) AlignedBlock {
 absl::StatusOr<MapCache::Block> MapLoader::accept(ObjectImpl& object, uint64_t number,
                                                   absl::StatusOr<MapBlock> decoded) {
   if (!decoded.ok()) {
-    counters_.add(Counters::kMapErrors);
+    disk_.counters().add(Counters::kMapErrors);
     absl::Status error = base::annotate(
         decoded.status(), fmt::format("object {}, block {}", object.key().hex(), number));
     spdlog::error("a page map is damaged: {}", base::message(error));
@@ -100,6 +100,10 @@ void MapLoader::answer(const Key& key, const absl::StatusOr<MapCache::Block>& re
 
 void MapLoader::read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t block) {
   const Key key{object->id(), block};
+  if (object->source() != nullptr && !disk_.health().may_try()) {
+    answer(key, absl::UnavailableError("the disk tier is out of use"));
+    return;
+  }
   const absl::StatusOr<OpenFilesRef> files = object->file().open();
   if (!files.ok()) {
     answer(key, files.status());
@@ -107,14 +111,16 @@ void MapLoader::read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t bl
   }
   auto buffer = std::make_unique<AlignedBlock>();
   const absl::Span<std::byte> into = absl::MakeSpan(buffer->bytes);
-  ring_.read((*files)->map.get(), into, map_block_offset(block), kMapBlockSize,
-             [this, object, files = *files, key, buffer = std::move(buffer)](int result) {
-               absl::StatusOr<MapBlock> decoded =
-                   result == 0 ? decode_map_block(buffer->bytes, key.second, object->incarnation())
-                               : absl::StatusOr<MapBlock>(absl::DataLossError(
-                                     fmt::format("cannot read its page map (error {})", -result)));
-               answer(key, accept(*object, key.second, std::move(decoded)));
-             });
+  disk_.ring().read((*files)->map.get(), into, map_block_offset(block), kMapBlockSize,
+                    [this, object, files = *files, key, buffer = std::move(buffer)](int result) {
+                      disk_.judge(result);
+                      absl::StatusOr<MapBlock> decoded =
+                          result == 0
+                              ? decode_map_block(buffer->bytes, key.second, object->incarnation())
+                              : absl::StatusOr<MapBlock>(absl::DataLossError(
+                                    fmt::format("cannot read its page map (error {})", -result)));
+                      answer(key, accept(*object, key.second, std::move(decoded)));
+                    });
 }
 
 }  // namespace blobcache::page

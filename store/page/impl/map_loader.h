@@ -10,9 +10,8 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
-#include "store/page/impl/counters.h"
+#include "store/page/impl/disk_tier.h"
 #include "store/page/impl/flight_table.h"
-#include "store/page/impl/io_ring.h"
 #include "store/page/impl/map_cache.h"
 
 namespace blobcache::page {
@@ -27,13 +26,8 @@ class MapLoader {
  public:
   using Loaded = absl::AnyInvocable<void(absl::StatusOr<MapCache::Block>)>;
 
-  MapLoader(uint64_t cache_bytes, FlightTable& flights, IoRing& ring, MapRepairer& repairer,
-            Counters& counters)
-      : cache_(cache_bytes),
-        flights_(flights),
-        ring_(ring),
-        repairer_(repairer),
-        counters_(counters) {}
+  MapLoader(uint64_t cache_bytes, FlightTable& flights, DiskTier& disk, MapRepairer& repairer)
+      : cache_(cache_bytes), flights_(flights), disk_(disk), repairer_(repairer) {}
 
   /// Calls `loaded` with the block: on this thread when it is at hand, else on another of the
   /// store's. A damaged map is made again first, when the object's file can vouch for it; else
@@ -55,9 +49,8 @@ class MapLoader {
 
   MapCache cache_;
   FlightTable& flights_;
-  IoRing& ring_;
+  DiskTier& disk_;
   MapRepairer& repairer_;
-  Counters& counters_;
   absl::Mutex mutex_;
   /// Who waits for a block that is being read; bounded by the reads in flight.
   absl::flat_hash_map<Key, std::vector<Loaded>> waiting_ ABSL_GUARDED_BY(mutex_);

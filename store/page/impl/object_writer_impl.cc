@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include <utility>
 
 #include "base/status.h"
+#include "store/page/impl/object_file_name.h"
 
 namespace blobcache::page {
 
@@ -42,6 +42,9 @@ absl::StatusOr<std::unique_ptr<ObjectWriterImpl>> ObjectWriterImpl::create(DiskT
                                    base::message(fits)));
     }
     disk.budget().release(size_hint, retention);
+  }
+  if (!disk.health().may_try()) {
+    return absl::UnavailableError("the disk tier is out of use after errors in a row");
   }
   BLOBCACHE_RETURN_IF_ERROR(disk.budget().check_inodes());
   std::unique_ptr<ObjectWriterImpl> writer(
@@ -127,7 +130,7 @@ absl::Status ObjectWriterImpl::write_map_block(uint64_t number, const MapBlock& 
   const absl::Span<const std::byte> from(memory.get(), kMapBlockSize);
   disk_.ring().write(
       map_file_.get(), from, map_block_offset(number),
-      [this, kept_alive = std::move(memory)](int result) { write_done(nullptr, result); });
+      [this, kept_alive = std::move(memory)](int result) { written(nullptr, result); });
   return absl::OkStatus();
 }
 
@@ -182,7 +185,12 @@ void ObjectWriterImpl::write_run(Buffer* buffer, size_t begin, size_t end) {
   disk_.counters().add(Counters::kDiskWrittenBytes, end - begin);
   disk_.ring().write(data_.get(), {buffer->memory.get() + begin, end - begin},
                      buffer_offset_ + begin,
-                     [this, buffer](int result) { write_done(buffer, result); });
+                     [this, buffer](int result) { written(buffer, result); });
+}
+
+void ObjectWriterImpl::written(Buffer* buffer, int result) {
+  disk_.judge(result);
+  write_done(buffer, result);
 }
 
 void ObjectWriterImpl::write_done(Buffer* buffer, int result) {
@@ -220,12 +228,7 @@ absl::StatusOr<SealedObject> ObjectWriterImpl::seal(const ObjectKey& key,
   if (::ftruncate(data_.get(), static_cast<off_t>(size_bytes_)) != 0) {
     return base::errno_error(errno, "sizing an object");
   }
-  // Only --rebuild needs the description; a file system without attributes is no reason to refuse
-  // the bytes.
-  if (::fsetxattr(data_.get(), "user.blobcache", description.data(), description.size(), 0) != 0 &&
-      errno != ENOTSUP) {
-    return base::errno_error(errno, "describing an object");
-  }
+  BLOBCACHE_RETURN_IF_ERROR(describe_file(data_.get(), description));
   if (has_map) BLOBCACHE_RETURN_IF_ERROR(write_map_header(key));
   key_ = key;
   sealed_ = true;

@@ -63,6 +63,9 @@ class ObjectWriterImpl final : public ObjectWriter {
   [[nodiscard]] absl::Status write_map_block(uint64_t number, const MapBlock& block);
   [[nodiscard]] absl::Status wait_for_writes();
   [[nodiscard]] absl::Status reserve(uint64_t bytes);
+  /// A write was answered.
+  void written(Buffer* buffer, int result);
+  /// One thing less under way.
   void write_done(Buffer* buffer, int result);
   [[nodiscard]] absl::Status write_map_header(const ObjectKey& key);
 

@@ -45,7 +45,8 @@ class SumHash final : public ContentHash {
 class Fixture {
  public:
   explicit Fixture(uint64_t memory_bytes = PageStore::kMinMemory, uint64_t budget_bytes = 1U << 30,
-                   ContentHashFactory hash = nullptr) {
+                   ContentHashFactory hash = nullptr, DiskFault fault = nullptr) {
+    options_.disk_fault = std::move(fault);
     options_.content_hash = std::move(hash);
     options_.path = directory_.path();
     options_.memory_bytes = memory_bytes;
@@ -97,6 +98,16 @@ class Fixture {
     return file_of(spec).string() + ".map";
   }
   const std::filesystem::path& path() const { return directory_.path(); }
+  /// Under objects/ and tmp/.
+  size_t files_on_disk() const {
+    size_t files = 0;
+    for (const char* folder : {"objects", "tmp"}) {
+      for (const auto& entry : std::filesystem::recursive_directory_iterator(path() / folder)) {
+        if (entry.is_regular_file()) ++files;
+      }
+    }
+    return files;
+  }
 
   uint64_t disk_bytes = 0;  ///< of the last put
 

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
+namespace blobcache::page {
+
+/// Whether the disk tier can be relied on. After several I/O errors in a row it is out of use: what
+/// another tier can bring is had from there without asking the disk, and puts are refused at once.
+/// From time to time one request is let through to see (after a second, then twice as long each
+/// time, up to a minute); its success puts the tier back in use.
+///
+/// A damaged page or a file that is gone says nothing about the disk and does not count.
+///
+/// Thread-safe; two relaxed loads while all is well.
+class DiskHealth {
+ public:
+  static constexpr uint32_t kErrorsInARow = 8;
+  static constexpr absl::Duration kFirstPause = absl::Seconds(1);
+  static constexpr absl::Duration kLongestPause = absl::Minutes(1);
+
+  /// `clock` may be called by any thread.
+  explicit DiskHealth(std::function<absl::Time()> clock = absl::Now) : clock_(std::move(clock)) {}
+
+  /// Whether to ask the disk now. While it is out of use true for one caller a pause.
+  [[nodiscard]] bool may_try() ABSL_LOCKS_EXCLUDED(mutex_);
+  [[nodiscard]] bool is_out() const { return out_.load(std::memory_order_relaxed); }
+
+  void succeeded() {
+    if (in_a_row_.load(std::memory_order_relaxed) != 0) recover();
+  }
+  /// `error` is an errno value.
+  void failed(int error) ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  void recover() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const std::function<absl::Time()> clock_;
+  std::atomic<uint32_t> in_a_row_{0};
+  std::atomic<bool> out_{false};
+  absl::Mutex mutex_;
+  absl::Duration pause_ ABSL_GUARDED_BY(mutex_) = kFirstPause;
+  absl::Time next_try_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace blobcache::page
