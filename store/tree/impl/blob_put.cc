@@ -3,30 +3,16 @@
 #include <fmt/format.h>
 
 #include <utility>
+#include <vector>
 
 #include "base/status.h"
+#include "store/tree/impl/description.h"
 #include "store/tree/impl/node_ids.h"
+#include "store/tree/impl/tree_edit.h"
 #include "store/tree/path.h"
 
 namespace blobcache::tree {
 namespace {
-
-/// ext4 gives all extended attributes of a file one block, 4 KiB, unless it has large ones.
-constexpr size_t kMaxDescriptionBytes = 2048;
-
-/// Bytes that would end a line or not print, and the escape itself, become %HH.
-std::string percent_encode(std::string_view path) {
-  std::string text;
-  for (const char c : path) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x21 || byte > 0x7e || c == '%') {
-      text += fmt::format("%{:02X}", byte);
-    } else {
-      text += c;
-    }
-  }
-  return text;
-}
 
 /// What was sealed is ours to keep.
 void take_copy(const page::SealedObject& sealed, BlobRow& blob) {
@@ -38,15 +24,6 @@ void take_copy(const page::SealedObject& sealed, BlobRow& blob) {
 }
 
 }  // namespace
-
-std::string describe_blob(const page::ObjectKey& key, uint64_t size_bytes, std::string_view path) {
-  std::string text =
-      fmt::format("blobcache 1\ndigest {}\nsize {}\n", format_digest(key), size_bytes);
-  if (path.empty()) return text;
-  const std::string name = fmt::format("name {}\n", percent_encode(path));
-  if (text.size() + name.size() <= kMaxDescriptionBytes) text += name;
-  return text;
-}
 
 BlobPut::BlobPut(EditRunner& edits, std::function<absl::Time()> clock,
                  std::unique_ptr<page::ObjectWriter> writer, std::string path,
@@ -86,19 +63,35 @@ absl::StatusOr<CommittedBlob> BlobPut::commit(const page::ObjectKey* expected) {
 }
 
 absl::Status BlobPut::seal_and_record(const page::ObjectKey& key, CommittedBlob& result) {
+  const absl::Time now = clock_();
   BLOBCACHE_ASSIGN_OR_RETURN(const page::SealedObject sealed,
-                             writer_->seal(key, describe_blob(key, writer_->size_bytes(), path_)));
+                             writer_->seal(key, describe(key, now)));
   const auto edit = [&](CatalogWriter& catalog, Effects& effects) {
-    return record(catalog, key, sealed, effects, result);
+    return record(catalog, key, sealed, now, effects, result);
   };
   return edits_.run(edit, [this] { writer_->keep(); }, writer_.get()).status();
 }
 
+/// Right for a new blob. One that is here already has other names, too; what it says is written
+/// anew once the commit has told so.
+std::string BlobPut::describe(const page::ObjectKey& key, absl::Time now) const {
+  Description description{
+      .key = key, .size_bytes = writer_->size_bytes(), .names = {}, .more_names = false};
+  if (!path_.empty()) {
+    const bool slash = path_.front() == '/';
+    description.names.push_back({.path = path_.substr(slash ? 1 : 0),
+                                 .mode = kFileMode,
+                                 .uid = creator_.uid,
+                                 .gid = creator_.gid,
+                                 .modified = now});
+  }
+  return format_description(description);
+}
+
 /// Makes the blob, or gives it the new copy, and binds the name.
 absl::Status BlobPut::record(CatalogWriter& catalog, const page::ObjectKey& key,
-                             const page::SealedObject& sealed, Effects& effects,
+                             const page::SealedObject& sealed, absl::Time now, Effects& effects,
                              CommittedBlob& result) {
-  const absl::Time now = clock_();
   BLOBCACHE_ASSIGN_OR_RETURN(std::optional<BlobRow> blob, catalog.find_blob(key));
   result.existed = blob.has_value();
   if (blob) {
@@ -108,9 +101,14 @@ absl::Status BlobPut::record(CatalogWriter& catalog, const page::ObjectKey& key,
   } else {
     BLOBCACHE_ASSIGN_OR_RETURN(blob, insert(catalog, key, sealed, now, effects));
   }
-  if (path_.empty()) return keep_unnamed(catalog, *blob, now, effects);
+  if (path_.empty()) {
+    if (result.existed) effects.renamed.push_back(blob->id);
+    return keep_unnamed(catalog, *blob, now, effects);
+  }
   BLOBCACHE_ASSIGN_OR_RETURN(const PathNames path, split_path(path_));
-  return bind_path(catalog, path, *blob, creator_, now, effects).status();
+  BLOBCACHE_RETURN_IF_ERROR(bind_path(catalog, path, *blob, creator_, now, effects).status());
+  if (!result.existed) std::erase(effects.renamed, blob->id);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<BlobRow> BlobPut::insert(CatalogWriter& catalog, const page::ObjectKey& key,

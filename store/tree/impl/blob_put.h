@@ -16,12 +16,6 @@
 
 namespace blobcache::tree {
 
-/// What the page store keeps beside a blob's file, so that a lost catalog can be made again; the
-/// format is in docs/disk-format.md. A path that would make it too long for an extended attribute
-/// is left out.
-[[nodiscard]] std::string describe_blob(const page::ObjectKey& key, uint64_t size_bytes,
-                                        std::string_view path);
-
 /// A put under way. The content goes through the digest into the page store; commit() then makes it
 /// durable, and one catalog transaction makes it a blob and binds its name.
 ///
@@ -42,8 +36,9 @@ class BlobPut final : public BlobWriter {
  private:
   [[nodiscard]] absl::Status seal_and_record(const page::ObjectKey& key, CommittedBlob& result);
   [[nodiscard]] absl::Status record(CatalogWriter& catalog, const page::ObjectKey& key,
-                                    const page::SealedObject& sealed, Effects& effects,
-                                    CommittedBlob& result);
+                                    const page::SealedObject& sealed, absl::Time now,
+                                    Effects& effects, CommittedBlob& result);
+  [[nodiscard]] std::string describe(const page::ObjectKey& key, absl::Time now) const;
   [[nodiscard]] absl::StatusOr<BlobRow> insert(CatalogWriter& catalog, const page::ObjectKey& key,
                                                const page::SealedObject& sealed, absl::Time now,
                                                Effects& effects);

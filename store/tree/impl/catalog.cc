@@ -35,7 +35,10 @@ constexpr const char* kPatience = "PRAGMA busy_timeout = 10000";
 /// SQLite checks a page when it needs it; the root pages of all tables are needed here.
 absl::Status refuse_damaged(const absl::Status& status) {
   if (!absl::IsDataLoss(status)) return status;
-  return base::error(status.code(), fmt::format("{}; nothing was changed", base::message(status)));
+  return base::error(status.code(),
+                     fmt::format("{}; nothing was changed; \"blobcached --rebuild\" makes it again "
+                                 "from the blobs' files",
+                                 base::message(status)));
 }
 
 absl::StatusOr<bool> has_files(const std::filesystem::path& directory) {
@@ -56,8 +59,8 @@ absl::Status refuse_lost_catalog(const std::filesystem::path& file,
   if (!objects_without_catalog) return absl::OkStatus();
   return absl::DataLossError(fmt::format(
       "{}: the catalog is missing or empty, but {} holds objects that would be removed with "
-      "it; bring the catalog back, or move that directory away to begin anew; nothing was "
-      "changed",
+      "it; bring the catalog back, make it again from them with \"blobcached --rebuild\", or move "
+      "that directory away to begin anew; nothing was changed",
       file.string(), objects.string()));
 }
 
@@ -113,14 +116,21 @@ absl::Status Catalog::Lease::freeze() {
   return database_->execute("BEGIN");
 }
 
-Catalog::Catalog(std::unique_ptr<Database> writer, WriteQueue::SyncObjects sync_objects)
-    : writer_(std::move(writer)), queue_(*writer_, std::move(sync_objects)) {}
+Catalog::Catalog(std::unique_ptr<Database> writer, WriteQueue::SyncObjects sync_objects,
+                 bool was_closed)
+    : writer_(std::move(writer)),
+      queue_(*writer_, std::move(sync_objects)),
+      was_closed_(was_closed) {}
 
 absl::StatusOr<std::unique_ptr<Catalog>> Catalog::open(const std::filesystem::path& file,
                                                        const std::filesystem::path& objects,
                                                        WriteQueue::SyncObjects sync_objects) {
+  // SQLite removes the write-ahead log when the last connection closes.
+  std::error_code error;
+  const bool was_closed = !std::filesystem::exists(file.string() + "-wal", error);
   BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Database> writer, open_writer(file, objects));
-  std::unique_ptr<Catalog> catalog(new Catalog(std::move(writer), std::move(sync_objects)));
+  std::unique_ptr<Catalog> catalog(
+      new Catalog(std::move(writer), std::move(sync_objects), was_closed));
   for (size_t i = 0; i < kReaders; ++i) {
     BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Database> reader,
                                Database::open(file, Database::Access::kRead));

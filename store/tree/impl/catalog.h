@@ -53,17 +53,21 @@ class Catalog {
       const std::filesystem::path& file, const std::filesystem::path& objects,
       WriteQueue::SyncObjects sync_objects = nullptr);
 
+  /// Whether whoever had it open before closed it, and was not killed.
+  [[nodiscard]] bool was_closed() const { return was_closed_; }
+
   [[nodiscard]] Lease read() ABSL_LOCKS_EXCLUDED(mutex_);
   /// As WriteQueue::run.
   [[nodiscard]] absl::Status write(WriteQueue::Apply apply, WriteQueue::Committed committed,
                                    page::ObjectWriter* object = nullptr);
 
  private:
-  Catalog(std::unique_ptr<Database> writer, WriteQueue::SyncObjects sync_objects);
+  Catalog(std::unique_ptr<Database> writer, WriteQueue::SyncObjects sync_objects, bool was_closed);
   void give_back(std::unique_ptr<Database> database) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const std::unique_ptr<Database> writer_;
   WriteQueue queue_;
+  const bool was_closed_;
   absl::Mutex mutex_;
   std::vector<std::unique_ptr<Database>> idle_readers_ ABSL_GUARDED_BY(mutex_);
 };

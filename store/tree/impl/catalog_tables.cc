@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/status.h"
+#include "store/tree/path.h"
 
 namespace blobcache::tree {
 namespace {
@@ -30,6 +31,9 @@ WHERE f.id = ?)sql";
 constexpr const char* kAnyEntry = "SELECT 1 FROM dentry WHERE parent = ? LIMIT 1";
 constexpr const char* kEntryOfBlob =
     "SELECT d.parent, d.name FROM file f JOIN dentry d ON d.file = f.id WHERE f.blob = ? LIMIT 1";
+constexpr const char* kNamesOfBlob = R"sql(
+SELECT f.mode, f.uid, f.gid, f.modified_ns, d.parent, d.name
+FROM file f JOIN dentry d ON d.file = f.id WHERE f.blob = ? ORDER BY f.id LIMIT ?)sql";
 constexpr const char* kEntryOfFile = "SELECT parent, name FROM dentry WHERE file = ? LIMIT 1";
 
 // The columns of a blob, in read_blob()'s order; the map, where it is asked for, follows.
@@ -195,19 +199,52 @@ absl::StatusOr<bool> CatalogReader::has_entries(int64_t parent) {
 }
 
 absl::StatusOr<std::optional<std::string>> CatalogReader::path_of_blob(int64_t blob) {
-  std::string path;
-  const char* sql = kEntryOfBlob;
-  int64_t child = blob;
-  do {
-    Query query = database_.query(sql);
-    query.bind(child);
+  int64_t parent = 0;
+  std::string name;
+  {
+    Query query = database_.query(kEntryOfBlob);
+    query.bind(blob);
     BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
     if (!row) return std::optional<std::string>();
-    path.insert(0, path.empty() ? "" : "/").insert(0, query.bytes(1));
-    child = query.integer(0);
-    sql = kEntryOfFile;
-  } while (child != static_cast<int64_t>(kRootNode));
+    parent = query.integer(0);
+    name = query.bytes(1);
+  }
+  BLOBCACHE_ASSIGN_OR_RETURN(std::string path, path_of_entry(parent, name));
   return std::optional<std::string>(std::move(path));
+}
+
+absl::StatusOr<std::string> CatalogReader::path_of_entry(int64_t parent, std::string_view name) {
+  std::string path(name);
+  while (parent != static_cast<int64_t>(kRootNode)) {
+    Query query = database_.query(kEntryOfFile);
+    query.bind(parent);
+    BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
+    // Directories that lie in one another would go on for ever.
+    if (!row || path.size() > kMaxPathBytes) {
+      return absl::DataLossError("the catalog is damaged: a directory has no place");
+    }
+    path.insert(0, "/").insert(0, query.bytes(1));
+    parent = query.integer(0);
+  }
+  return path;
+}
+
+absl::StatusOr<std::vector<DescribedName>> CatalogReader::names_of_blob(int64_t blob,
+                                                                        size_t limit) {
+  std::vector<DescribedName> names;
+  Query query = database_.query(kNamesOfBlob);
+  query.bind(blob).bind(as_limit(limit));
+  for (;;) {
+    BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
+    if (!row) return names;
+    DescribedName name;
+    BLOBCACHE_ASSIGN_OR_RETURN(name.path, path_of_entry(query.integer(4), query.bytes(5)));
+    name.mode = static_cast<mode_t>(query.integer(0));
+    name.uid = static_cast<uid_t>(query.integer(1));
+    name.gid = static_cast<gid_t>(query.integer(2));
+    name.modified = query.time(3);
+    names.push_back(std::move(name));
+  }
 }
 
 absl::StatusOr<std::optional<BlobRow>> CatalogReader::find_blob(const page::ObjectKey& key) {

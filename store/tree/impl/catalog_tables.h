@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "store/page/object.h"
 #include "store/page/object_key.h"
+#include "store/tree/impl/description.h"
 #include "store/tree/impl/sqlite.h"
 #include "store/tree/namespace.h"
 
@@ -80,6 +81,10 @@ class CatalogReader {
   /// A path of a name that holds `blob`, "files/a/b"; nullopt when there is none.
   [[nodiscard]] absl::StatusOr<std::optional<std::string>> path_of_blob(int64_t blob);
 
+  /// The names that hold `blob`, those that were bound first going first, at most `limit`.
+  [[nodiscard]] absl::StatusOr<std::vector<DescribedName>> names_of_blob(int64_t blob,
+                                                                         size_t limit);
+
   /// Without its map.
   [[nodiscard]] absl::StatusOr<std::optional<BlobRow>> find_blob(const page::ObjectKey& key);
   [[nodiscard]] absl::StatusOr<std::optional<BlobRow>> find_blob_by_id(int64_t blob);
@@ -98,6 +103,10 @@ class CatalogReader {
 
  protected:
   Database& database_;
+
+ private:
+  /// From the root; DATA_LOSS when the catalog's directories lead nowhere.
+  [[nodiscard]] absl::StatusOr<std::string> path_of_entry(int64_t parent, std::string_view name);
 };
 
 /// Changes the catalog inside the transaction that WriteQueue has begun. One call keeps the tables

@@ -28,6 +28,7 @@ absl::StatusOr<Effects> EditRunner::run(Edit edit, WriteQueue::Committed committ
   };
   BLOBCACHE_RETURN_IF_ERROR(catalog_.write(apply, account, object));
   remove_files(effects);
+  describer_.describe(effects.renamed);
   listeners_.notify(effects.names);
   return effects;
 }

@@ -7,6 +7,7 @@
 #include "absl/synchronization/mutex.h"
 #include "store/page/page_store.h"
 #include "store/tree/impl/catalog.h"
+#include "store/tree/impl/describer.h"
 #include "store/tree/impl/listener_list.h"
 #include "store/tree/impl/tree_edit.h"
 
@@ -14,8 +15,8 @@ namespace blobcache::tree {
 
 /// Runs edits of the tree and sees their effects through, in an order that survives a kill at any
 /// moment: the new object's files, catalog commit, then the page store's accounts, then the files
-/// of removed blobs, then the listeners. A kill before the commit or before the files are removed
-/// leaves orphans, which the next start removes.
+/// of removed blobs, then the descriptions of those with other names, then the listeners. A kill
+/// before the commit or before the files are removed leaves orphans, which the next start removes.
 ///
 /// Thread-safe. What it is given must outlive it.
 class EditRunner {
@@ -24,13 +25,15 @@ class EditRunner {
   using Edit = absl::FunctionRef<absl::Status(CatalogWriter&, Effects& effects)>;
 
   EditRunner(Catalog& catalog, page::PageStore& store, ListenerList& listeners)
-      : catalog_(catalog), store_(store), listeners_(listeners) {}
+      : catalog_(catalog), store_(store), listeners_(listeners), describer_(catalog, store) {}
 
   /// Returns when the edit is durable and its effects are done. `committed` as
   /// WriteQueue::Committed; `object` (sealed) is made durable first.
   [[nodiscard]] absl::StatusOr<Effects> run(Edit edit, WriteQueue::Committed committed,
                                             page::ObjectWriter* object = nullptr);
   [[nodiscard]] absl::StatusOr<Effects> run(Edit edit);
+
+  [[nodiscard]] Describer& describer() { return describer_; }
 
   /// Held shared from the look-up of a blob until its object is attached, so that the files of a
   /// blob are removed either before the look-up or when the page store knows who reads them.
@@ -44,6 +47,7 @@ class EditRunner {
   Catalog& catalog_;
   page::PageStore& store_;
   ListenerList& listeners_;
+  Describer describer_;
   absl::Mutex removal_mutex_;
 };
 

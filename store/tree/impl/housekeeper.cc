@@ -68,6 +68,8 @@ uint64_t Housekeeper::reclaim(uint64_t bytes) {
 
 void Housekeeper::work() {
   remove_orphans();
+  // A kill may have come between a commit and what blobs' files tell of it.
+  if (!catalog_.was_closed()) edits_.describer().describe_all([this] { return stopping(); });
   // Accounts that lag behind only make a put look for expired blobs itself.
   const absl::Duration period = std::clamp(unnamed_ttl_ / 4, absl::Seconds(1), absl::Minutes(1));
   for (;;) {

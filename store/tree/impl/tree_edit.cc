@@ -14,7 +14,6 @@ namespace blobcache::tree {
 namespace {
 
 constexpr mode_t kDirectoryMode = 0755;
-constexpr mode_t kFileMode = 0644;
 
 /// The first `count` names of `path`, for a message.
 std::string path_text(const PathNames& path, size_t count) {
@@ -86,11 +85,12 @@ absl::Status hold_blob(CatalogWriter& catalog, const BlobRow& blob, std::optiona
 }
 
 /// `file` has lost an entry: without another one it goes, and its blob may have lost its last name.
-absl::Status drop_unlinked(CatalogWriter& catalog, int64_t file, absl::Time now) {
+absl::Status drop_unlinked(CatalogWriter& catalog, int64_t file, absl::Time now, Effects& effects) {
   BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<FileRow> row, catalog.find_file(file));
   if (!row || row->links > 0) return absl::OkStatus();
   BLOBCACHE_RETURN_IF_ERROR(catalog.delete_file(file));
   if (!row->blob) return absl::OkStatus();
+  effects.renamed.push_back(*row->blob);
   BLOBCACHE_ASSIGN_OR_RETURN(const bool named, catalog.is_named(*row->blob));
   if (named) return absl::OkStatus();
   return catalog.set_retention(*row->blob, now, page::Retention::kKept);
@@ -156,9 +156,10 @@ absl::StatusOr<FileRow> bind_path(CatalogWriter& catalog, const PathNames& path,
   file.links = 1;
   BLOBCACHE_ASSIGN_OR_RETURN(file.id, catalog.insert_file(file));
   BLOBCACHE_RETURN_IF_ERROR(hold_blob(catalog, blob, std::nullopt, effects));
+  effects.renamed.push_back(blob.id);
   if (old) {
     BLOBCACHE_RETURN_IF_ERROR(catalog.point_entry(old->id, file.id));
-    BLOBCACHE_RETURN_IF_ERROR(drop_unlinked(catalog, old->file.id, now));
+    BLOBCACHE_RETURN_IF_ERROR(drop_unlinked(catalog, old->file.id, now, effects));
   } else {
     BLOBCACHE_RETURN_IF_ERROR(catalog.insert_entry(parent, path.back(), file.id));
   }
@@ -181,7 +182,7 @@ absl::Status remove_name(CatalogWriter& catalog, const PathNames& path, absl::Ti
     }
   }
   BLOBCACHE_RETURN_IF_ERROR(catalog.delete_entry(entry->id));
-  BLOBCACHE_RETURN_IF_ERROR(drop_unlinked(catalog, entry->file.id, now));
+  BLOBCACHE_RETURN_IF_ERROR(drop_unlinked(catalog, entry->file.id, now, effects));
   BLOBCACHE_RETURN_IF_ERROR(catalog.touch(parent, now));
   effects.names.push_back({static_cast<NodeId>(parent), std::string(path.back())});
   return absl::OkStatus();

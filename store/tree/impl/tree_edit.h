@@ -22,6 +22,9 @@ namespace blobcache::tree {
 // the transaction is durable is collected in Effects. A step that fails leaves its transaction to
 // be undone.
 
+/// What names that are bound have for a mode.
+inline constexpr mode_t kFileMode = 0644;
+
 /// Names along a path, from the root. The views are borrowed.
 using PathNames = std::vector<std::string_view>;
 
@@ -33,6 +36,7 @@ struct NameChange {
 /// What follows from a durable change. Value type.
 struct Effects {
   std::vector<NameChange> names;      ///< for the listeners
+  std::vector<int64_t> renamed;       ///< blobs with more or fewer names, for their descriptions
   std::vector<BlobRow> removed;       ///< whose files the page store must remove
   uint64_t cached_to_kept_bytes = 0;  ///< for the page store's accounts
   uint64_t kept_to_cached_bytes = 0;

@@ -4,7 +4,6 @@
 
 #include "store/page/page_map.h"
 #include "store/tree/blob_writer.h"
-#include "store/tree/impl/blob_put.h"
 #include "test/store/tree/tree_fixture.h"
 
 namespace blobcache::tree {
@@ -162,15 +161,6 @@ TEST_CASE("put: beyond the budget is RESOURCE_EXHAUSTED and disturbs nothing") {
   CHECK(tree.list("files") == std::vector<std::string>{"kept"});
   CHECK(tree.list("blobs").size() == 1);
   CHECK(tree.read("files/kept") == kept);
-}
-
-TEST_CASE("put: what stands beside a blob's file can be read again and has a bound") {
-  const page::ObjectKey key = digest_of("content");
-  CHECK(describe_blob(key, 7, "") == "blobcache 1\ndigest " + format_digest(key) + "\nsize 7\n");
-  CHECK(describe_blob(key, 7, "files/a b%\n\xff") ==
-        "blobcache 1\ndigest " + format_digest(key) + "\nsize 7\nname files/a%20b%25%0A%FF\n");
-  const std::string longest = "files/" + std::string(4000, 'x');
-  CHECK(describe_blob(key, 7, longest) == describe_blob(key, 7, ""));
 }
 
 }  // namespace
