@@ -108,8 +108,7 @@ void add_tiers(const page::Stats& stats, Families& families) {
   families.counter("blobcache_tier_io_errors_total",
                    "Reads, writes and syncs that a tier's device failed.", "tier",
                    {{"L1", stats.disk_errors}});
-  families.gauge("blobcache_disk_out",
-                 "1 while the disk tier is out of use after errors in a row.",
+  families.gauge("blobcache_disk_out", "1 while the disk tier is out of use after errors in a row.",
                  stats.disk_out ? 1 : 0);
   families.counter("blobcache_syncs_total", "Calls that made the disk tier durable.", stats.syncs);
   families.gauge("blobcache_pinned_frames", "Frames of memory that readers hold.",

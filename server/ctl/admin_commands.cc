@@ -146,9 +146,9 @@ std::string status_text(const v1::StatusResponse& status) {
   head.add_row(
       {"disk moved", fmt::format("{} read, {} written", base::format_size(status.disk_read_bytes()),
                                  base::format_size(status.disk_written_bytes()))});
-  head.add_row({"errors", fmt::format("{} checksum, {} read, {} of the disk",
-                                      status.checksum_errors(), status.read_errors(),
-                                      status.disk_errors())});
+  head.add_row(
+      {"errors", fmt::format("{} checksum, {} read, {} of the disk", status.checksum_errors(),
+                             status.read_errors(), status.disk_errors())});
   if (status.disk_out()) head.add_row({"disk", "out of use after errors in a row"});
   for (const v1::MountStatus& mount : status.mounts()) head.add_row({"mount", mount.mountpoint()});
   for (const v1::ListenerStatus& listener : status.listeners()) {

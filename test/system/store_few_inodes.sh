@@ -18,7 +18,8 @@ for ((i = 0; i < 200; i++)); do
 done
 ((status == 1)) || fail "200 puts went into a file system of 340 inodes"
 ((${#names[@]} > 0)) || fail "no put at all went: $(cat "$TEST_DIR/err")"
-grep -q '^blobcachectl: .*short of inodes: [0-9]* of 340 free' "$TEST_DIR/err" || fail "the error: $(cat "$TEST_DIR/err")"
+grep -q '^blobcachectl: .*short of inodes: [0-9]* of 340 free' "$TEST_DIR/err" ||
+  fail "the error: $(cat "$TEST_DIR/err")"
 expect_equal 1 "$(wc -l <"$TEST_DIR/err")" "lines of the error"
 (($(stat -f -c %d "$STORE") >= 17)) || fail "the reserve of inodes was used: $(stat -f -c %d "$STORE") are left"
 for name in "${names[@]}"; do ctl get "files/$name" >/dev/null; done

@@ -37,7 +37,8 @@ uint64_t bytes_on_disk(const std::filesystem::path& path) {
   return bytes;
 }
 
-/// Writes objects of up to 256 MiB, keeping none, until the time is over; most end for want of room.
+/// Writes objects of up to 256 MiB, keeping none, until the time is over; most end for want of
+/// room.
 void write_on(PageStore& store, uint32_t seed, absl::Time end, std::atomic<uint64_t>& written,
               std::atomic<uint64_t>& refused) {
   std::mt19937_64 random(seed);
