@@ -52,7 +52,8 @@ json '(.version | test("^[0-9]+\\.[0-9]+\\.[0-9]+$")) and (.pid | type) == "numb
     and has("open")))
   and has("memory_hit_pages") and has("disk_hit_pages") and has("remote_hit_pages") and has("zero_pages")
   and has("checksum_errors")
-  and has("disk_errors") and (.disk_out == false) and has("read_errors") and has("disk_read_bytes") and has("disk_written_bytes")' status
+  and has("disk_errors") and (.disk_out == false) and has("read_errors") and has("disk_read_bytes")
+  and has("disk_written_bytes")' status
 json ".store_path == \"$STORE\"" status
 
 json '(.exports | map(.name) | index("files/zeros") != null)
