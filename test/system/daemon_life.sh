@@ -46,8 +46,11 @@ DAEMON_PREFIX=(env)
 # SIGHUP takes over what can change, names what waits, and refuses a bad file whole.
 start_daemon
 port=$(sed -n 's/.*metrics listens on tcp:127\.0\.0\.1:\([0-9]*\).*/\1/p' "$DAEMON_LOG")
-curl -sf "http://127.0.0.1:$port/metrics" | grep -q '^blobcache_read_pages_total{tier="L0"} ' || fail "/metrics"
-curl -sf "http://127.0.0.1:$port/" | grep -q '<h1>blobcached' || fail "the status page"
+# Into files: a grep that has seen enough would break curl's pipe.
+curl -sf "http://127.0.0.1:$port/metrics" >"$TEST_DIR/metrics"
+grep -q '^blobcache_read_pages_total{tier="L0"} ' "$TEST_DIR/metrics" || fail "/metrics"
+curl -sf "http://127.0.0.1:$port/" >"$TEST_DIR/page"
+grep -q '<h1>blobcached' "$TEST_DIR/page" || fail "the status page"
 cp "$CONFIG" "$TEST_DIR/good.toml"
 sed -i 's/memory = .*/memory = "128MiB"/; s/^listen = "127.*/listen = ""/' "$CONFIG"
 printf '[log]\nlevel = "debug"\n' >>"$CONFIG"
