@@ -9,7 +9,7 @@ ARGS    ?=
 export JOBS
 
 .DEFAULT_GOAL := build
-.PHONY: build demo run check lint format asan tsan bench man install uninstall clean deps help
+.PHONY: build demo run check soak lint format asan tsan bench man install uninstall clean deps help
 
 # configure(folder, options): once; CMake itself sees later changes. A first try that failed starts afresh, since
 # the generator may be another one after `make deps`.
@@ -39,6 +39,12 @@ check:
 	@tools/deps build demo test
 	@$(MAKE) --no-print-directory build
 	@tools/check $(BUILD) 'unit|system'
+
+# soak: the crash tests of `make check` at length: ROUNDS=150 kills, POWER_CUTS=400 power cuts; about ten minutes
+soak:
+	@tools/deps build demo test
+	@$(MAKE) --no-print-directory build
+	@tools/soak $(BUILD)/bin
 
 # lint: format, clang-tidy and thread-safety with clang 19, includes, headers, scripts, man pages.
 #       LINT_SINCE=main looks with clang-tidy only at what changed since then
