@@ -10,9 +10,11 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +22,7 @@
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
+#include "base/size.h"
 #include "base/status.h"
 #include "server/config.h"
 #include "server/daemon.h"
@@ -27,6 +30,7 @@
 #include "server/logging.h"
 #include "server/notify.h"
 #include "server/version.h"
+#include "store/tree/rebuild.h"
 
 namespace blobcache::server {
 namespace {
@@ -38,6 +42,7 @@ constexpr int kExitUsage = 2;
 struct CommandLine {
   ConfigSources sources;
   bool check = false;
+  bool rebuild = false;
 };
 
 /// What the command line asks for, or the status to exit with.
@@ -63,7 +68,11 @@ Parsed parse_command_line(int argc, char** argv) {
                  "Set one key over the file, as in store.memory=2GiB; repeatable")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
-  app.add_flag("--check", parsed.command.check, "Check the configuration and exit");
+  CLI::Option* check =
+      app.add_flag("--check", parsed.command.check, "Check the configuration and exit");
+  app.add_flag("--rebuild", parsed.command.rebuild,
+               "Make a lost or damaged catalog again from the store's files and exit")
+      ->excludes(check);
   app.set_version_flag("--version", fmt::format("blobcached {}", version()));
   try {
     app.parse(argc, argv);
@@ -87,6 +96,43 @@ int check(const ConfigSources& sources) {
   if (!result.problems.empty()) return kExitFailed;
   fmt::print("{}: OK\n", sources.file.has_value() ? sources.file->native() : "configuration");
   return kExitDone;
+}
+
+/// The new catalog must be the daemon's to write, also when root makes it.
+absl::Status become_owner_of(const std::filesystem::path& store) {
+  struct stat info{};
+  if (::geteuid() != 0 || ::stat(store.c_str(), &info) != 0 || info.st_uid == 0) {
+    return absl::OkStatus();
+  }
+  if (::setegid(info.st_gid) == 0 && ::seteuid(info.st_uid) == 0) return absl::OkStatus();
+  return base::errno_error(
+      errno, fmt::format("becoming uid {}, who owns {}", info.st_uid, store.native()));
+}
+
+int rebuild(const ConfigSources& sources) {
+  ::umask(0077);
+  const absl::StatusOr<Config> config = load_config(sources);
+  absl::Status status = config.status();
+  absl::StatusOr<tree::RebuildSummary> summary;
+  if (status.ok()) status = become_owner_of(config->store.path);
+  if (status.ok()) {
+    tree::RebuildOptions options;
+    options.path = config->store.path;
+    options.report = [](std::string_view line) { print_error(line); };
+    summary = tree::rebuild_catalog(options);
+    status = base::annotate(summary.status(), "rebuild");
+  }
+  if (!status.ok()) {
+    print_error(base::message(status));
+    return kExitFailed;
+  }
+  if (!summary->set_aside.empty()) {
+    fmt::print("the catalog that was there is now {}\n", summary->set_aside.native());
+  }
+  fmt::print("{}: back: {} blobs ({}), {} names; left out: {} blobs; names lost: {}\n",
+             config->store.path.native(), summary->blobs, base::format_size(summary->blob_bytes),
+             summary->names, summary->left_out, summary->names_lost);
+  return summary->complete() ? kExitDone : kExitFailed;
 }
 
 sigset_t handled_signals() {
@@ -177,8 +223,9 @@ int main(int argc, char** argv) {
   try {
     const server::Parsed parsed = server::parse_command_line(argc, argv);
     if (parsed.exit_status.has_value()) return *parsed.exit_status;
-    return parsed.command.check ? server::check(parsed.command.sources)
-                                : server::run(parsed.command.sources);
+    const server::ConfigSources& sources = parsed.command.sources;
+    if (parsed.command.check) return server::check(sources);
+    return parsed.command.rebuild ? server::rebuild(sources) : server::run(sources);
   } catch (const std::exception& error) {
     server::print_error(error.what());
     return server::kExitFailed;

@@ -64,6 +64,13 @@ absl::Status refuse_lost_catalog(const std::filesystem::path& file,
       file.string(), objects.string()));
 }
 
+/// A catalog that a rebuild has made has no log yet.
+absl::StatusOr<bool> has_write_ahead_log(Database& database) {
+  Query query = database.query("PRAGMA journal_mode");
+  BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
+  return row && query.bytes(0) == "wal";
+}
+
 absl::Status use_write_ahead_log(Database& database, const std::filesystem::path& file) {
   Query query = database.query("PRAGMA journal_mode = WAL");
   BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
@@ -80,8 +87,11 @@ absl::Status sync_directory(const std::filesystem::path& directory) {
 }
 
 absl::StatusOr<std::unique_ptr<Database>> open_writer(const std::filesystem::path& file,
-                                                      const std::filesystem::path& objects) {
+                                                      const std::filesystem::path& objects,
+                                                      bool& was_closed) {
   std::error_code error;
+  // SQLite removes the log when the last connection closes.
+  was_closed = !std::filesystem::exists(file.string() + "-wal", error);
   const bool absent = !std::filesystem::exists(file, error);
   if (absent) BLOBCACHE_RETURN_IF_ERROR(refuse_lost_catalog(file, objects));
   BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Database> database,
@@ -90,6 +100,8 @@ absl::StatusOr<std::unique_ptr<Database>> open_writer(const std::filesystem::pat
   const absl::StatusOr<int64_t> version = check_schema(*database, file);
   BLOBCACHE_RETURN_IF_ERROR(refuse_damaged(version.status()));
   if (*version == 0) BLOBCACHE_RETURN_IF_ERROR(refuse_lost_catalog(file, objects));
+  BLOBCACHE_ASSIGN_OR_RETURN(const bool has_log, has_write_ahead_log(*database));
+  was_closed = was_closed && (has_log || *version == 0);
   BLOBCACHE_RETURN_IF_ERROR(use_write_ahead_log(*database, file));
   BLOBCACHE_RETURN_IF_ERROR(database->execute(kWriterSettings));
   BLOBCACHE_RETURN_IF_ERROR(upgrade_schema(*database, *version));
@@ -125,10 +137,9 @@ Catalog::Catalog(std::unique_ptr<Database> writer, WriteQueue::SyncObjects sync_
 absl::StatusOr<std::unique_ptr<Catalog>> Catalog::open(const std::filesystem::path& file,
                                                        const std::filesystem::path& objects,
                                                        WriteQueue::SyncObjects sync_objects) {
-  // SQLite removes the write-ahead log when the last connection closes.
-  std::error_code error;
-  const bool was_closed = !std::filesystem::exists(file.string() + "-wal", error);
-  BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Database> writer, open_writer(file, objects));
+  bool was_closed = false;
+  BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Database> writer,
+                             open_writer(file, objects, was_closed));
   std::unique_ptr<Catalog> catalog(
       new Catalog(std::move(writer), std::move(sync_objects), was_closed));
   for (size_t i = 0; i < kReaders; ++i) {

@@ -53,7 +53,8 @@ class Catalog {
       const std::filesystem::path& file, const std::filesystem::path& objects,
       WriteQueue::SyncObjects sync_objects = nullptr);
 
-  /// Whether whoever had it open before closed it, and was not killed.
+  /// Whether a daemon had it open before and closed it, or it is new: not after a kill or a
+  /// rebuild.
   [[nodiscard]] bool was_closed() const { return was_closed_; }
 
   [[nodiscard]] Lease read() ABSL_LOCKS_EXCLUDED(mutex_);
