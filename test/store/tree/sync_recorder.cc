@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -139,29 +140,36 @@ class SyncRecorder {
            same(at->second.changed, info.st_ctim);
   }
 
-  /// The directory's names, in no order; calls `entry(name, info)` for each that is still there.
-  template <typename Entry>
-  void walk(int fd, const Entry& entry) {
+  struct Entry {
+    std::string name;
+    struct stat info{};
+  };
+
+  /// What the directory holds, in no order.
+  static std::vector<Entry> list(int fd) {
     // An open directory of its own: the position of `fd` is its owner's.
     DIR* directory = ::fdopendir(::openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (directory == nullptr) give_up("a directory");
+    std::vector<Entry> entries;
     while (const dirent* found = ::readdir(directory)) {
-      const std::string name(static_cast<const char*>(found->d_name));
-      struct stat info{};
-      if (name == "." || name == "..") continue;
-      if (::fstatat(fd, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) entry(name, info);
+      Entry entry{static_cast<const char*>(found->d_name), {}};
+      if (entry.name == "." || entry.name == "..") continue;
+      // Another thread may rename or remove it meanwhile; then the sync came after that.
+      if (::fstatat(fd, entry.name.c_str(), &entry.info, AT_SYMLINK_NOFOLLOW) == 0) {
+        entries.push_back(std::move(entry));
+      }
     }
     ::closedir(directory);
+    return entries;
   }
 
   void record_names(int fd, uint64_t inode) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     std::string lines;
-    walk(fd, [&](const std::string& name, const struct stat& info) {
+    for (const auto& [name, info] : list(fd)) {
       const bool directory = S_ISDIR(info.st_mode);
-      // Another thread may rename or remove it meanwhile; then the sync came after that.
-      if (!directory && !hold(fmt::format("/proc/self/fd/{}/{}", fd, name), info.st_ino)) return;
+      if (!directory && !hold(fmt::format("/proc/self/fd/{}/{}", fd, name), info.st_ino)) continue;
       lines += fmt::format("{} {} {}\n", info.st_ino, directory ? 'd' : 'f', name);
-    });
+    }
     const fs::path to = names_of(options_.record, inode);
     write_file(to.string() + ".new", lines, false);
     rename_into_place(to);
@@ -173,17 +181,14 @@ class SyncRecorder {
     const base::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     struct stat here{};
     if (!fd.valid() || ::fstat(fd.get(), &here) != 0) give_up(path.string());
-    std::vector<std::string> folders;
-    walk(fd.get(), [&](const std::string& name,
-                       const struct stat& info) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (const auto& [name, info] : list(fd.get())) {
       if (S_ISDIR(info.st_mode)) {
-        folders.push_back(name);
+        record_beneath(path / name);
       } else if (S_ISREG(info.st_mode) && !is_copied(info) && hold(path / name, info.st_ino)) {
         copy_data(link_of(options_.record, info.st_ino), info);
       }
-    });
+    }
     record_names(fd.get(), here.st_ino);
-    for (const std::string& folder : folders) record_beneath(path / folder);
   }
 
   const RecordOptions options_;
