@@ -9,7 +9,7 @@ ARGS    ?=
 export JOBS
 
 .DEFAULT_GOAL := build
-.PHONY: build demo run check soak lint format asan tsan bench man install uninstall clean deps help
+.PHONY: build demo run check soak lint format asan tsan fuzz bench man install uninstall clean deps help
 
 # configure(folder, options): once; CMake itself sees later changes. A first try that failed starts afresh, since
 # the generator may be another one after `make deps`.
@@ -70,6 +70,14 @@ tsan:
 	@cmake --build $(BUILD)-tsan -j $(JOBS)
 	@tools/check $(BUILD)-tsan unit
 
+# fuzz: runs each fuzz target (test/fuzz) for 30 seconds (FUZZ_SECONDS), with clang 19 in build-fuzz
+fuzz:
+	@tools/deps build fuzz
+	$(call configure,$(BUILD)-fuzz,-DBLOBCACHE_FUZZ=ON -DBUILD_TESTING=OFF -DCMAKE_C_COMPILER=clang-19 \
+	  -DCMAKE_CXX_COMPILER=clang++-19)
+	@cmake --build $(BUILD)-fuzz -j $(JOBS) --target fuzz
+	@tools/fuzz $(BUILD)-fuzz $${FUZZ_SECONDS:-30} $(ARGS)
+
 # bench: builds and runs every benchmark; bench-NAME only bench/NAME*, with ARGS="..." passed on
 bench:
 	@tools/deps build demo test bench
@@ -101,7 +109,7 @@ uninstall:
 
 # clean: removes everything that was built
 clean:
-	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-asan $(BUILD)-tsan $(BUILD)-bench
+	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-bench
 
 # deps: installs the Debian packages for building, testing and linting (as root or with sudo)
 deps:

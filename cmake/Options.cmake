@@ -29,6 +29,16 @@ else()
   target_compile_options(blobcache_warnings INTERFACE -Wno-null-dereference)
 endif()
 
+option(BLOBCACHE_FUZZ "Build the fuzz targets, and everything for them (clang, libFuzzer)" OFF)
+if(BLOBCACHE_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "BLOBCACHE_FUZZ needs clang: -DCMAKE_CXX_COMPILER=clang++-19")
+  endif()
+  add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer
+    -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+
 set(BLOBCACHE_SANITIZE "" CACHE STRING "Sanitizers: address,undefined or thread; empty for none")
 if(BLOBCACHE_SANITIZE)
   add_compile_options(-fsanitize=${BLOBCACHE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)

@@ -45,7 +45,7 @@ GENERATED = re.compile(r"(^|/)\w+\.(grpc\.)?pb\.h$")
 
 def tested_room(path):
     """The room that a file under test/ or bench/ mirrors."""
-    for prefix in ("test/", "bench/"):
+    for prefix in ("test/fuzz/", "test/", "bench/"):
         if path.startswith(prefix):
             return room_of(path[len(prefix):])
     return None
