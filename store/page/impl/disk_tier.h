@@ -23,12 +23,11 @@
 
 namespace blobcache::page {
 
-/// The disk tier's folder and what opens files in it:
+/// The disk tier's folder and what opens files in it. KEY is 64 hex digits, ID an incarnation's 32:
 ///
-///     objects/<2 hex>/<64 hex key>.<32 hex incarnation>        an object's data, sparse, of its
-///     exact size objects/<2 hex>/<64 hex key>.<32 hex incarnation>.map    its page map, unless
-///     that is inline tmp/<32 hex incarnation>[.map]                           an object under
-///     writing
+///     objects/<2 hex>/KEY.ID        an object's data, sparse, of its exact size
+///     objects/<2 hex>/KEY.ID.map    its page map, unless that is inline
+///     tmp/ID[.map]                  an object under writing
 ///
 /// Thread-safe.
 class DiskTier {
