@@ -19,7 +19,9 @@ namespace blobcache::base {
 /// Not thread-safe; the owner guards it.
 class Gathering {
  public:
-  static constexpr absl::Duration kMaxPatience = absl::Milliseconds(8);
+  /// Longer than what sixteen writers of small objects have to do between two steps on two slow
+  /// processors; less, and their group falls apart where steps are slow.
+  static constexpr absl::Duration kMaxPatience = absl::Milliseconds(25);
 
   /// The next step should serve so many; 1 to go at once.
   [[nodiscard]] size_t expected() const { return std::max<size_t>(1, std::max(last_, before_)); }

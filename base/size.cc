@@ -88,7 +88,7 @@ absl::StatusOr<uint64_t> parse_size(std::string_view text) {
   for (const Unit& unit : kUnits) {
     if (unit.name == unit_name) return scale(text, number, unit.bytes);
   }
-  return bad_size(text, "unknown unit; use KiB, MiB, GiB or TiB");
+  return bad_size(text, "unknown unit; use KiB, MiB, GiB, TiB or PiB");
 }
 
 std::string format_size(uint64_t bytes) {

@@ -24,7 +24,9 @@
 #include "absl/synchronization/mutex.h"
 #include "base/status.h"
 #include "blockdev/impl/nbd_session.h"
+#include "blockdev/impl/nbd_transmission.h"
 #include "blockdev/impl/tree_exports.h"
+#include "store/page/object.h"
 
 namespace blobcache::blockdev {
 namespace {
@@ -68,6 +70,16 @@ void tune_socket(int fd, ListenAddress::Kind kind) {
   }
 }
 
+TransmissionLimits limits_of(const NbdServerOptions& options) {
+  TransmissionLimits limits;
+  limits.max_requests = options.max_requests;
+  if (options.memory_bytes == 0) return limits;
+  limits.share_bytes =
+      std::clamp(options.memory_bytes / 8, page::Object::kMaxRead, TransmissionLimits::kShareBytes);
+  limits.warm_bytes = options.memory_bytes / 4;
+  return limits;
+}
+
 std::string describe_peer(int fd, ListenAddress::Kind kind) {
   if (kind == ListenAddress::Kind::kUnix) {
     ucred who{};
@@ -91,8 +103,10 @@ std::string describe_peer(int fd, ListenAddress::Kind kind) {
 /// The server: listeners, the connections they accepted, and the threads of both.
 class Server final : public NbdServer {
  public:
-  Server(const NbdServerOptions& options, tree::Namespace& names, ExportFilter filter)
+  Server(const NbdServerOptions& options, tree::Namespace& names, ExportFilter filter,
+         std::shared_ptr<TlsContext> tls)
       : options_(options),
+        tls_(std::move(tls)),
         exports_(names, std::move(filter), options.default_export),
         shared_(std::max(1U, std::thread::hardware_concurrency())) {}
   ~Server() override { stop(); }
@@ -102,9 +116,7 @@ class Server final : public NbdServer {
   void stop() override;
   std::vector<ListenAddress> addresses() const override;
   base::DoorStats stats() const override;
-  absl::StatusOr<std::vector<Export>> exports(size_t limit) override {
-    return exports_.list(limit);
-  }
+  absl::StatusOr<ExportList> exports(size_t limit) override { return exports_.list(limit); }
 
  private:
   struct Listener {
@@ -126,6 +138,7 @@ class Server final : public NbdServer {
   void serve(Connections::iterator self);
 
   const NbdServerOptions options_;
+  const std::shared_ptr<TlsContext> tls_;
   TreeExports exports_;
   NbdShared shared_;
   LogLimiter accept_log_;
@@ -202,7 +215,9 @@ void Server::admit(UniqueFd socket, const ListenAddress& listener) {
 absl::Status Server::start_connection(UniqueFd socket, ListenAddress::Kind kind) {
   tune_socket(socket.get(), kind);
   std::string peer = describe_peer(socket.get(), kind);
-  const NbdSessionOptions options{.max_requests = options_.max_requests,
+  const NbdSessionOptions options{.limits = limits_of(options_),
+                                  .tls = options_.tls.mode,
+                                  .tls_context = tls_,
                                   .handshake_timeout = options_.handshake_timeout,
                                   .stall_copy = options_.stall_copy,
                                   .stall_cut = options_.stall_cut};
@@ -287,7 +302,8 @@ base::DoorStats Server::stats() const {
 absl::StatusOr<std::unique_ptr<NbdServer>> NbdServer::start(const NbdServerOptions& options,
                                                             tree::Namespace& names) {
   BLOBCACHE_ASSIGN_OR_RETURN(ExportFilter filter, ExportFilter::parse(options.exports));
-  auto server = std::make_unique<Server>(options, names, std::move(filter));
+  BLOBCACHE_ASSIGN_OR_RETURN(std::shared_ptr<TlsContext> tls, load_tls(options.tls));
+  auto server = std::make_unique<Server>(options, names, std::move(filter), std::move(tls));
   BLOBCACHE_RETURN_IF_ERROR(server->listen());
   return server;
 }

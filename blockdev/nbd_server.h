@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "base/door_stats.h"
 #include "base/listen_address.h"
+#include "blockdev/tls.h"
 #include "store/tree/namespace.h"
 
 namespace blobcache::blockdev {
@@ -18,8 +19,12 @@ struct NbdServerOptions {
   std::vector<base::ListenAddress> listen;
   std::string default_export;                 ///< what a client gets that asks for ""; "" for none
   std::vector<std::string> exports = {"**"};  ///< allow-list of path patterns; see export_filter.h
+  TlsOptions tls;
   uint32_t max_connections = 256;
   uint32_t max_requests = 128;  ///< in flight, a connection
+  /// The store's memory budget, of which a connection pins an eighth at most (and 32 MiB), and of
+  /// which one NBD_CMD_CACHE fills a quarter; 0: unknown.
+  uint64_t memory_bytes = 0;
   absl::Duration handshake_timeout = absl::Seconds(10);
   absl::Duration stall_copy =
       absl::Seconds(1);  ///< a blocked socket's pinned replies are copied out
@@ -29,15 +34,25 @@ struct NbdServerOptions {
 struct Export {
   std::string name;
   uint64_t size_bytes = 0;
+  bool read_only = true;
 };
 
-/// Serves paths of the tree as NBD exports, read-only, on unix sockets and TCP: the NBD protocol's
-/// fixed newstyle (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md).
+/// What exports there are. Value type.
+struct ExportList {
+  std::vector<Export> exports;
+  /// Origins whose exports are not among them, each with the reason: "origins/hub: no answer ...".
+  std::vector<std::string> left_out;
+};
+
+/// Serves paths of the tree as NBD exports on unix sockets and TCP: the NBD protocol's fixed
+/// newstyle with structured replies, metadata contexts and extended headers
+/// (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md).
 ///
 /// Thread-safe. One thread a listener and one a connection; see nbd_session.h for why.
 class NbdServer {
  public:
-  /// Listens on every address or on none. `names` must outlive the server.
+  /// Listens on every address or on none; errors also as load_tls(). `names` must outlive the
+  /// server.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<NbdServer>> start(
       const NbdServerOptions& options, tree::Namespace& names);
   virtual ~NbdServer() = default;  ///< stop()
@@ -49,9 +64,9 @@ class NbdServer {
   [[nodiscard]] virtual std::vector<base::ListenAddress> addresses() const = 0;
   [[nodiscard]] virtual base::DoorStats stats() const = 0;
 
-  /// The exportable paths: files under files/, then blobs/, that the allow-list admits; at most
-  /// `limit`. NBD_OPT_LIST answers the same.
-  [[nodiscard]] virtual absl::StatusOr<std::vector<Export>> exports(size_t limit) = 0;
+  /// The exportable paths: files under files/, volumes, blobs/ and what origins tell within 3 s,
+  /// that the allow-list admits; at most `limit`. NBD_OPT_LIST answers the same.
+  [[nodiscard]] virtual absl::StatusOr<ExportList> exports(size_t limit) = 0;
 };
 
 }  // namespace blobcache::blockdev

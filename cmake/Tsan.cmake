@@ -14,10 +14,11 @@ endif()
 add_library(blobcache_tsan OBJECT ${CMAKE_CURRENT_LIST_DIR}/tsan_abseil.cc)
 target_compile_definitions(blobcache_tsan PRIVATE BLOBCACHE_ABSL_NAMESPACE=${ABSL_NAMESPACE})
 foreach(member IN ITEMS
-    ZN/5Mutex4LockEv ZN/5Mutex10ReaderLockEv ZN/5Mutex6UnlockEv ZN/5Mutex12ReaderUnlockEv
+    ZN/5Mutex4LockEv ZN/5Mutex10ReaderLockEv ZN/5Mutex6UnlockEv ZN/5Mutex12ReaderUnlockEv ZN/5Mutex7TryLockEv
     ZN/5Mutex5AwaitERKNS0_9ConditionE ZN/5Mutex16AwaitWithTimeoutERKNS0_9ConditionENS0_8DurationE
+    ZN/5Mutex17AwaitWithDeadlineERKNS0_9ConditionENS0_4TimeE
     ZN/12Notification6NotifyEv ZNK/12Notification19WaitForNotificationEv
-    ZN/6Status15UnrefNonInlinedEm)
+    ZNK/12Notification30WaitForNotificationWithTimeoutENS0_8DurationE ZN/6Status15UnrefNonInlinedEm)
   string(REPLACE "/" "${ABSL_NAMESPACE}" symbol ${member})
   list(APPEND TSAN_WRAP -Wl,--wrap=_${symbol})
 endforeach()

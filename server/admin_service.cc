@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -15,6 +16,9 @@
 #include "absl/time/time.h"
 #include "base/status.h"
 #include "blobcache.grpc.pb.h"
+#include "net/node_message.h"
+#include "server/impl/upkeep_calls.h"
+#include "server/impl/volume_calls.h"
 #include "store/page/geometry.h"
 
 namespace blobcache::server {
@@ -35,22 +39,6 @@ grpc::Status invalid(const std::string& reason) {
 }
 
 uint32_t bounded(uint32_t limit) { return limit == 0 ? kMaxEntries : std::min(limit, kMaxEntries); }
-
-void fill(const tree::Node& node, v1::Node& out) {
-  const bool is_file = node.type == tree::NodeType::kFile;
-  out.set_type(is_file ? v1::Node::FILE : v1::Node::DIRECTORY);
-  out.set_size(is_file ? node.size_bytes : 0);
-  out.set_mode(node.mode);
-  out.set_uid(node.uid);
-  out.set_gid(node.gid);
-  out.set_links(node.links);
-  out.set_modified_ns(absl::ToUnixNanos(node.modified));
-  out.set_changed_ns(absl::ToUnixNanos(node.changed));
-  if (node.digest.has_value()) {
-    out.set_digest(node.digest->bytes.data(), node.digest->bytes.size());
-  }
-  out.set_node_id(node.id);
-}
 
 void fill(const base::DoorStats& stats, v1::DoorStatus& out) {
   out.set_requests(stats.requests);
@@ -78,6 +66,25 @@ void fill(const page::Stats& stats, v1::StatusResponse& out) {
   out.set_disk_written_bytes(stats.disk_written_bytes);
   out.set_disk_errors(stats.disk_errors);
   out.set_disk_out(stats.disk_out);
+  out.set_disk_filled(stats.disk_filled_bytes);
+  out.set_source_checksum_errors(stats.source_checksum_errors);
+  out.set_map_errors(stats.map_errors);
+  out.set_maps_rebuilt(stats.maps_rebuilt);
+  out.set_pinned_frames(stats.memory_pinned_frames);
+  out.set_syncs(stats.syncs);
+}
+
+void fill(const OriginState& origin, v1::OriginStatus& out) {
+  out.set_name(origin.name);
+  out.set_description(origin.description);
+  out.set_tried(origin.health.tried);
+  out.set_reachable(origin.health.reachable);
+  out.set_trouble(origin.health.reachable ? "" : origin.health.trouble);
+  out.set_connections(origin.health.connections);
+  out.set_requests(origin.health.requests);
+  out.set_bytes_read(origin.health.bytes_read);
+  out.set_bytes_written(origin.health.bytes_written);
+  out.set_retries(origin.health.retries);
 }
 
 void fill(const Snapshot& snapshot, v1::StatusResponse& out) {
@@ -103,6 +110,24 @@ void fill(const Snapshot& snapshot, v1::StatusResponse& out) {
   fill(snapshot.fuse, *out.mutable_fuse());
   fill(snapshot.nbd, *out.mutable_nbd());
   fill(snapshot.grpc, *out.mutable_grpc());
+  fill(snapshot.scrub, *out.mutable_scrub());
+  for (const OriginState& origin : snapshot.origins) fill(origin, *out.add_origins());
+  out.set_ublk_devices(snapshot.ublk_devices);
+}
+
+/// nullopt for a number that this version does not know.
+std::optional<tree::EvictFrom> to_evict_from(v1::EvictRequest::Tier tier) {
+  switch (tier) {
+    case v1::EvictRequest::MEMORY:
+      return tree::EvictFrom::kMemory;
+    case v1::EvictRequest::DISK:
+      return tree::EvictFrom::kDisk;
+    case v1::EvictRequest::TIER_UNSPECIFIED:
+    case v1::EvictRequest::ALL:
+      return tree::EvictFrom::kAll;
+    default:
+      return std::nullopt;
+  }
 }
 
 /// OK for what may be a mountpoint at all.
@@ -139,7 +164,7 @@ class AdminServiceImpl final : public v1::Admin::Service {
     for (const tree::NamedNode& entry : *entries) {
       v1::ListResponse::Entry* out = response->add_entries();
       out->set_name(entry.name);
-      fill(entry.node, *out->mutable_node());
+      net::fill(entry.node, *out->mutable_node());
     }
     if (entries->size() == limit) response->set_next_cookie(entries->back().cookie);
     return grpc::Status::OK;
@@ -156,7 +181,7 @@ class AdminServiceImpl final : public v1::Admin::Service {
     const absl::StatusOr<tree::Node> node =
         parts_.names.bind(request->path(), key, {::geteuid(), ::getegid(), tree::MayReplace::kAll});
     if (!node.ok()) return to_grpc(node.status());
-    fill(*node, *response->mutable_node());
+    net::fill(*node, *response->mutable_node());
     return grpc::Status::OK;
   }
 
@@ -165,8 +190,93 @@ class AdminServiceImpl final : public v1::Admin::Service {
     return to_grpc(parts_.names.remove(request->path()));
   }
 
+  grpc::Status Pin(grpc::ServerContext* /*context*/, const v1::PinRequest* request,
+                   v1::PinResponse* response) override {
+    const absl::StatusOr<tree::Node> node = parts_.names.pin(request->path());
+    if (!node.ok()) return to_grpc(node.status());
+    net::fill(*node, *response->mutable_node());
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Unpin(grpc::ServerContext* /*context*/, const v1::UnpinRequest* request,
+                     v1::UnpinResponse* response) override {
+    const absl::StatusOr<tree::Node> node = parts_.names.unpin(request->path());
+    if (!node.ok()) return to_grpc(node.status());
+    net::fill(*node, *response->mutable_node());
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Evict(grpc::ServerContext* /*context*/, const v1::EvictRequest* request,
+                     v1::EvictResponse* response) override {
+    const std::optional<tree::EvictFrom> from = to_evict_from(request->tier());
+    if (!from) return invalid(fmt::format("tier {}: unknown", static_cast<int>(request->tier())));
+    const absl::StatusOr<tree::Evicted> evicted = parts_.names.evict(request->path(), *from);
+    if (!evicted.ok()) return to_grpc(evicted.status());
+    response->set_memory_pages(evicted->memory_pages);
+    response->set_removed(evicted->removed);
+    response->set_disk_bytes(evicted->disk_bytes);
+    response->set_stays(evicted->stays);
+    return grpc::Status::OK;
+  }
+
   grpc::Status Exports(grpc::ServerContext* context, const v1::ExportsRequest* request,
                        v1::ExportsResponse* response) override;
+
+  grpc::Status CreateVolume(grpc::ServerContext* /*context*/,
+                            const v1::CreateVolumeRequest* request,
+                            v1::CreateVolumeResponse* response) override {
+    return to_grpc(serve_create(parts_.names.volumes(), *request, *response));
+  }
+
+  grpc::Status RemoveVolume(grpc::ServerContext* /*context*/,
+                            const v1::RemoveVolumeRequest* request,
+                            v1::RemoveVolumeResponse* /*response*/) override {
+    return to_grpc(parts_.names.volumes().remove(request->name()));
+  }
+
+  grpc::Status ListVolumes(grpc::ServerContext* /*context*/,
+                           const v1::ListVolumesRequest* /*request*/,
+                           v1::ListVolumesResponse* response) override {
+    return to_grpc(serve_list(parts_.names.volumes(), *response));
+  }
+
+  grpc::Status ResizeVolume(grpc::ServerContext* /*context*/,
+                            const v1::ResizeVolumeRequest* request,
+                            v1::ResizeVolumeResponse* response) override {
+    return to_grpc(serve_resize(parts_.names.volumes(), parts_.ublk, *request, *response));
+  }
+
+  grpc::Status CommitVolume(grpc::ServerContext* context, const v1::CommitVolumeRequest* request,
+                            grpc::ServerWriter<v1::CommitVolumeResponse>* writer) override {
+    return to_grpc(serve_commit(parts_.names.volumes(), *context, *request, *writer));
+  }
+
+  grpc::Status CopyVolume(grpc::ServerContext* context, const v1::CopyVolumeRequest* request,
+                          grpc::ServerWriter<v1::CopyVolumeResponse>* writer) override {
+    return to_grpc(serve_copy(parts_.names.volumes(), *context, *request, *writer));
+  }
+
+  grpc::Status AttachUblk(grpc::ServerContext* context, const v1::AttachUblkRequest* request,
+                          v1::AttachUblkResponse* response) override;
+
+  grpc::Status DetachUblk(grpc::ServerContext* /*context*/, const v1::DetachUblkRequest* request,
+                          v1::DetachUblkResponse* /*response*/) override {
+    const absl::Status detached = parts_.ublk.detach(request->id());
+    if (detached.ok()) spdlog::info("/dev/ublkb{} is detached", request->id());
+    return to_grpc(detached);
+  }
+
+  grpc::Status ListUblk(grpc::ServerContext* /*context*/, const v1::ListUblkRequest* /*request*/,
+                        v1::ListUblkResponse* response) override {
+    for (const blockdev::UblkInfo& device : parts_.ublk.list()) {
+      v1::ListUblkResponse::Device* const out = response->add_devices();
+      out->set_id(device.id);
+      out->set_path(device.path);
+      out->set_size(device.size_bytes);
+      out->set_read_only(device.read_only);
+    }
+    return grpc::Status::OK;
+  }
 
   grpc::Status Mount(grpc::ServerContext* /*context*/, const v1::MountRequest* request,
                      v1::MountResponse* /*response*/) override {
@@ -195,6 +305,16 @@ class AdminServiceImpl final : public v1::Admin::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status Scrub(grpc::ServerContext* context, const v1::ScrubRequest* request,
+                     grpc::ServerWriter<v1::ScrubResponse>* writer) override {
+    return to_grpc(serve_scrub(parts_.scrubs, *context, *request, *writer));
+  }
+
+  grpc::Status Gc(grpc::ServerContext* context, const v1::GcRequest* request,
+                  grpc::ServerWriter<v1::GcResponse>* writer) override {
+    return to_grpc(serve_gc(parts_.names, *context, *request, *writer));
+  }
+
  private:
   absl::StatusOr<std::vector<tree::NamedNode>> list(const std::string& path, uint64_t cookie,
                                                     uint32_t limit) {
@@ -212,6 +332,22 @@ class AdminServiceImpl final : public v1::Admin::Service {
   const AdminParts parts_;
 };
 
+grpc::Status AdminServiceImpl::AttachUblk(grpc::ServerContext* /*context*/,
+                                          const v1::AttachUblkRequest* request,
+                                          v1::AttachUblkResponse* response) {
+  std::optional<uint32_t> id;
+  if (request->has_id()) id = request->id();
+  const absl::StatusOr<blockdev::UblkInfo> attached = parts_.ublk.attach(request->path(), id);
+  if (!attached.ok()) return to_grpc(attached.status());
+  spdlog::info("/dev/ublkb{} shows {}{}", attached->id, attached->path,
+               attached->recovered ? ", and goes on" : "");
+  response->set_id(attached->id);
+  response->set_size(attached->size_bytes);
+  response->set_read_only(attached->read_only);
+  response->set_reconnected(attached->recovered);
+  return grpc::Status::OK;
+}
+
 grpc::Status AdminServiceImpl::Exports(grpc::ServerContext* /*context*/,
                                        const v1::ExportsRequest* request,
                                        v1::ExportsResponse* response) {
@@ -220,10 +356,10 @@ grpc::Status AdminServiceImpl::Exports(grpc::ServerContext* /*context*/,
             "the block device door is closed (nbd.listen is empty)"};
   }
   const uint32_t limit = bounded(request->limit());
-  const absl::StatusOr<std::vector<blockdev::Export>> exports = parts_.nbd->exports(limit + 1);
+  const absl::StatusOr<blockdev::ExportList> exports = parts_.nbd->exports(limit + 1);
   if (!exports.ok()) return to_grpc(exports.status());
   size_t answer_bytes = 0;
-  for (const blockdev::Export& each : *exports) {
+  for (const blockdev::Export& each : exports->exports) {
     constexpr size_t kOverhead = 24;
     answer_bytes += each.name.size() + kOverhead;
     if (response->exports_size() == static_cast<int>(limit) || answer_bytes > kMaxAnswerBytes) {
@@ -233,8 +369,9 @@ grpc::Status AdminServiceImpl::Exports(grpc::ServerContext* /*context*/,
     v1::ExportsResponse::Export* out = response->add_exports();
     out->set_name(each.name);
     out->set_size(each.size_bytes);
-    out->set_read_only(true);
+    out->set_read_only(each.read_only);
   }
+  for (const std::string& missing : exports->left_out) response->add_left_out(missing);
   for (const base::ListenAddress& address : parts_.nbd->addresses()) {
     response->add_listeners(address.to_string());
   }

@@ -5,7 +5,9 @@
 #include <string>
 
 #include "blockdev/nbd_server.h"
+#include "blockdev/ublk_devices.h"
 #include "server/mount_table.h"
+#include "server/scrub_runner.h"
 #include "server/snapshot.h"
 #include "store/tree/namespace.h"
 
@@ -20,14 +22,17 @@ struct AdminParts {
   tree::Namespace& names;
   MountTable& mounts;
   blockdev::NbdServer* nbd = nullptr;  ///< nullptr when the block device door is closed
+  blockdev::UblkDevices& ublk;
   SnapshotSource& snapshots;
+  ScrubRunner& scrubs;
   std::function<std::string()> config_toml;  ///< the configuration in force
 };
 
 /// blobcache.v1.Admin, for an RpcServer to host: checks what came in, asks the parts, and turns
 /// their status into gRPC's. Who may call is the RpcServer's to say.
 ///
-/// Thread-safe. Calls run on gRPC's threads and may wait for the catalog or for a mount.
+/// Thread-safe. Calls run on gRPC's threads and may wait for the catalog or for a mount;
+/// a scrub or a collection of garbage takes one for as long as it runs.
 class AdminService {
  public:
   explicit AdminService(AdminParts parts);

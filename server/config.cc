@@ -15,6 +15,7 @@
 #include <utility>
 #include <variant>
 
+#include "absl/types/span.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
 #include "server/config_keys.h"
@@ -56,10 +57,15 @@ std::vector<std::string_view> section_names() {
 
 std::vector<std::string_view> key_names(std::string_view section) {
   std::vector<std::string_view> names;
-  for (const ConfigKey& key : config_keys()) {
+  for (const ConfigKey& key : section == "origin" ? origin_keys() : config_keys()) {
     if (key.section == section) names.push_back(key.name);
   }
   return names;
+}
+
+/// What a key of an origin is known by: "origin[0].url".
+std::string origin_key_name(size_t index, std::string_view name) {
+  return fmt::format("origin[{}].{}", index, name);
 }
 
 ConfigValue value_of_array(const toml::array& array) {
@@ -105,7 +111,11 @@ class Reader {
   void read_section(std::string_view name, const toml::node& node, uint32_t line);
   void read_key(std::string_view section, std::string_view name, const toml::node& node,
                 uint32_t line);
+  void read_origins(const toml::node& node, uint32_t line);
+  void read_origin(const toml::table& table);
   void set(const ConfigKey& key, const ConfigValue& value, const std::string& where, uint32_t line);
+  /// A key whose value is right by itself and yet cannot be.
+  [[nodiscard]] std::string judged(std::string_view full_name, const std::string& what) const;
   void report(std::string text) { problems_.emplace(kNoLine, std::move(text)); }
   void report_at(uint32_t line, std::string_view what) {
     problems_.emplace(line, fmt::format("{}:{}: {}", file_name_, line, what));
@@ -131,10 +141,7 @@ void Reader::read_toml(std::string_view text, std::string_view file_name) {
 }
 
 void Reader::read_section(std::string_view name, const toml::node& node, uint32_t line) {
-  if (name == "origin") {
-    report_at(line, "origin: this version serves no origins; leave [[origin]] out");
-    return;
-  }
+  if (name == "origin") return read_origins(node, line);
   const std::vector<std::string_view> known = section_names();
   const bool is_known = std::find(known.begin(), known.end(), name) != known.end();
   if (!is_known && !node.is_table()) {
@@ -174,6 +181,35 @@ void Reader::set(const ConfigKey& key, const ConfigValue& value, const std::stri
   }
 }
 
+void Reader::read_origins(const toml::node& node, uint32_t line) {
+  const toml::array* const origins = node.as_array();
+  const bool are_tables = origins != nullptr && origins->is_homogeneous<toml::table>();
+  if (!are_tables) return report_at(line, "origin: must be sections, each written [[origin]]");
+  for (const toml::node& origin : *origins) read_origin(*origin.as_table());
+}
+
+void Reader::read_origin(const toml::table& table) {
+  const uint32_t line = table.source().begin.line;
+  where_[fmt::format("origin[{}]", config_.origins.size())] =
+      fmt::format("{}:{}", file_name_, line);
+  config_.origins.emplace_back();
+  for (auto&& [name, value] : table) {
+    const uint32_t at = name.source().begin.line;
+    const absl::Span<const ConfigKey> keys = origin_keys();
+    const std::string_view wanted = name.str();
+    const auto key = std::find_if(keys.begin(), keys.end(),
+                                  [wanted](const ConfigKey& each) { return each.name == wanted; });
+    if (key == keys.end()) {
+      report_at(at, fmt::format("origin.{}: unknown key{}", printable(name.str()),
+                                suggestion(name.str(), key_names("origin"))));
+      continue;
+    }
+    const std::string where = fmt::format("{}:{}", file_name_, at);
+    where_[origin_key_name(config_.origins.size() - 1, key->name)] = where;
+    set(*key, value_of(value), where, at);
+  }
+}
+
 void Reader::read_override(std::string_view text) {
   const size_t equals = text.find('=');
   if (equals == std::string_view::npos) {
@@ -210,17 +246,29 @@ void Reader::read_override(std::string_view text) {
   set(*key, value, std::string(kOverride), kNoLine);
 }
 
+std::string Reader::judged(std::string_view full_name, const std::string& what) const {
+  auto where = where_.find(full_name);
+  // Of an origin's key that is absent, where the origin is; and which one of them it is shows
+  // there.
+  const size_t bracket = full_name.find('[');
+  std::string shown(full_name);
+  if (bracket != std::string_view::npos) {
+    const size_t dot = full_name.find('.');
+    if (where == where_.end()) where = where_.find(full_name.substr(0, dot));
+    shown = fmt::format("{}{}", full_name.substr(0, bracket), full_name.substr(dot));
+  }
+  if (where == where_.end()) return fmt::format("{}: {}", shown, what);
+  return fmt::format("{}: {}: {}", where->second, shown, what);
+}
+
 ConfigResult Reader::finish() {
   ConfigResult result;
   for (auto& [line, text] : problems_) result.problems.push_back(std::move(text));
   // Keys are judged together only when each is right by itself: no problem is then a shadow of
   // another.
   if (result.problems.empty()) {
-    check_config(config_, [&](std::string_view full_name, std::string what) {
-      const auto where = where_.find(full_name);
-      result.problems.push_back(where == where_.end()
-                                    ? fmt::format("{}: {}", full_name, what)
-                                    : fmt::format("{}: {}: {}", where->second, full_name, what));
+    check_config(config_, [&](std::string_view full_name, const std::string& what) {
+      result.problems.push_back(judged(full_name, what));
     });
   }
   result.config = std::move(config_);
@@ -285,6 +333,16 @@ std::string config_to_toml(const Config& config) {
     const std::string value = key.print(config);
     toml += value.empty() ? fmt::format("# {} is absent\n", key.name)
                           : fmt::format("{} = {}\n", key.name, value);
+  }
+  for (const Config::Origin& origin : config.origins) {
+    Config alone;
+    alone.origins = {origin};
+    toml += "\n[[origin]]\n";
+    for (const ConfigKey& key : origin_keys()) {
+      const std::string value = key.print(alone);
+      toml += value.empty() ? fmt::format("# {} is absent\n", key.name)
+                            : fmt::format("{} = {}\n", key.name, value);
+    }
   }
   return toml;
 }

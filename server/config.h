@@ -30,7 +30,7 @@ enum class PassthroughMode : uint8_t { kAuto, kOff };
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError };
 
 /// Everything that the daemon can be told, checked; a default-made one is the default
-/// configuration. What each key means stands in its row of config_keys(), and in
+/// configuration. What each key means stands in its row of config_keys() or origin_keys(), and in
 /// blobcached.toml(5). Value type.
 struct Config {
   struct Store {
@@ -38,6 +38,7 @@ struct Config {
     SizeOrShare memory{uint64_t{1} << 30, std::nullopt};
     SizeOrShare disk{uint64_t{50} << 30, std::nullopt};
     SizeOrShare disk_reserve{0, 5.0};
+    SizeOrShare volumes{0, 50.0};
     DirectIoMode direct_io = DirectIoMode::kAuto;
     std::string eviction = "s3-tinylfu";
     absl::Duration unnamed_ttl = absl::Hours(24);
@@ -63,6 +64,8 @@ struct Config {
     std::vector<std::string> exports = {"**"};
     std::string tls = "off";
     std::filesystem::path tls_certificates;
+    bool tls_verify_clients = false;
+    std::filesystem::path tls_psk;
     bool insecure = false;
     uint32_t max_connections = 256;
     uint32_t max_requests = 128;
@@ -97,6 +100,22 @@ struct Config {
     uint32_t replicas = 2;
   };
 
+  /// One [[origin]].
+  struct Origin {
+    std::string name;
+    std::string type;
+    std::string url;
+    uint32_t connections = 4;
+    bool read_only = true;
+    bool immutable = false;
+    absl::Duration connect_timeout = absl::Seconds(10);
+    absl::Duration request_timeout = absl::Seconds(30);
+    std::filesystem::path tls_certificates;
+    std::filesystem::path tls_psk;
+
+    friend bool operator==(const Origin&, const Origin&) = default;
+  };
+
   Store store;
   Prefetch prefetch;
   Fuse fuse;
@@ -105,6 +124,7 @@ struct Config {
   Metrics metrics;
   Log log;
   Cluster cluster;
+  std::vector<Origin> origins;
 };
 
 /// Where a configuration comes from: the defaults, overlaid by a TOML file, overlaid by KEY=VALUE

@@ -15,6 +15,7 @@
 #include "base/status.h"
 #include "blockdev/export_filter.h"
 #include "server/impl/config_value.h"
+#include "server/impl/origin_checks.h"
 #include "server/limits.h"
 #include "store/page/eviction.h"
 
@@ -29,6 +30,29 @@ void check_listener(std::string_view section, const base::ListenAddress& address
                      address.to_string(), remedy, section));
 }
 
+/// Whether every client has to show who it is.
+bool knows_clients(const Config::Nbd& nbd) {
+  if (nbd.tls != "require") return false;
+  return nbd.tls_certificates.empty() ? !nbd.tls_psk.empty() : nbd.tls_verify_clients;
+}
+
+void check_nbd_tls(const Config::Nbd& nbd, const ReportProblem& report) {
+  if (nbd.tls != "off" && nbd.tls != "allow" && nbd.tls != "require") {
+    report("nbd.tls", fmt::format("\"{}\" is none of \"off\", \"allow\", \"require\"", nbd.tls));
+  } else if (nbd.tls != "off" && nbd.tls_certificates.empty() && nbd.tls_psk.empty()) {
+    report("nbd.tls", "needs nbd.tls_certificates or nbd.tls_psk");
+  }
+  if (nbd.tls == "off" && !nbd.tls_certificates.empty()) {
+    report("nbd.tls_certificates", "nbd.tls is \"off\"; \"require\" makes use of it");
+  }
+  if (nbd.tls == "off" && !nbd.tls_psk.empty()) {
+    report("nbd.tls_psk", "nbd.tls is \"off\"; \"require\" makes use of it");
+  }
+  if (nbd.tls_verify_clients && nbd.tls_certificates.empty()) {
+    report("nbd.tls_verify_clients", "needs nbd.tls_certificates");
+  }
+}
+
 void check_listeners(const Config& config, const ReportProblem& report) {
   // A certificate of the server's own tells clients who we are, and nothing of who they are.
   const bool grpc_guarded = !config.grpc.tls_client_ca.empty() || !config.grpc.token_file.empty();
@@ -38,7 +62,9 @@ void check_listeners(const Config& config, const ReportProblem& report) {
                    report);
   }
   for (const base::ListenAddress& address : config.nbd.listen) {
-    check_listener("nbd", address, false, config.nbd.insecure, "listen on 127.0.0.1, or set",
+    check_listener("nbd", address, knows_clients(config.nbd), config.nbd.insecure,
+                   "require TLS with nbd.tls_verify_clients or nbd.tls_psk, listen on 127.0.0.1, "
+                   "or set",
                    report);
   }
   if (config.metrics.listen.has_value()) {
@@ -91,15 +117,6 @@ void check_served(const Config& config, const ReportProblem& report) {
   if (std::find(policies.begin(), policies.end(), config.store.eviction) == policies.end()) {
     report("store.eviction", fmt::format("\"{}\" is none of \"{}\"", config.store.eviction,
                                          fmt::join(policies, "\", \"")));
-  }
-  if (config.nbd.tls == "allow" || config.nbd.tls == "require") {
-    report("nbd.tls", "this version does not serve NBD over TLS; use \"off\"");
-  } else if (config.nbd.tls != "off") {
-    report("nbd.tls",
-           fmt::format("\"{}\" is none of \"off\", \"allow\", \"require\"", config.nbd.tls));
-  }
-  if (!config.nbd.tls_certificates.empty()) {
-    report("nbd.tls_certificates", "this version does not serve NBD over TLS; leave it out");
   }
   if (config.cluster.registry != "static") {
     report("cluster.registry", fmt::format("\"{}\": this version serves no cluster; use \"static\"",
@@ -174,10 +191,12 @@ void check_config(const Config& config, const ReportProblem& report) {
   check_served(config, report);
   check_budgets(config.store, report);
   check_grpc(config.grpc, report);
+  check_nbd_tls(config.nbd, report);
   check_listeners(config, report);
   check_shared_sockets(config, report);
   check_paths(config, report);
   check_names(config, report);
+  check_origins(config, report);
   if (config.fuse.max_request % 4096 != 0) {
     report("fuse.max_request", "must be whole pages of 4KiB");
   }

@@ -8,58 +8,16 @@
 #include <limits>
 #include <numeric>
 
-#include "server/impl/config_value.h"
+#include "server/impl/config_row.h"
 
 namespace blobcache::server {
 namespace {
 
 constexpr uint64_t kKiB = 1024;
 constexpr uint64_t kMiB = 1024 * kKiB;
-constexpr uint64_t kSecond = 1000;
 constexpr uint64_t kDay = 24 * 3600 * kSecond;
 /// HTTP/2 windows are 31-bit numbers.
 constexpr uint64_t kMaxWindow = std::numeric_limits<int32_t>::max();
-
-template <typename Value>
-constexpr bool kIsList = false;
-template <typename Element>
-constexpr bool kIsList<std::vector<Element>> = true;
-
-template <typename Section, typename Value>
-Value value_type(Value Section::*);  // for decltype alone
-
-/// Binds a row's functions to one member of one section.
-template <auto Section, auto Member>
-constexpr ConfigKey row(std::string_view section, std::string_view name, std::string_view help,
-                        Effect effect = Effect::kRestart) {
-  ConfigKey key;
-  key.section = section;
-  key.name = name;
-  key.help = help;
-  key.effect = effect;
-  key.is_list = kIsList<decltype(value_type(Member))>;
-  key.parse = [](const ConfigKey& self, const ConfigValue& value, Config& config) {
-    return parse_value(self, value, (config.*Section).*Member);
-  };
-  key.print = [](const Config& config) { return print_value((config.*Section).*Member); };
-  return key;
-}
-
-constexpr ConfigKey between(uint64_t min, uint64_t max, ConfigKey key) {
-  key.min = min;
-  key.max = max;
-  return key;
-}
-
-/// A path that must be the same from every working directory.
-constexpr ConfigKey absolute(ConfigKey key) {
-  key.wants_absolute = true;
-  return key;
-}
-
-constexpr ConfigKey at_least(uint64_t min, ConfigKey key) {
-  return between(min, std::numeric_limits<uint64_t>::max(), key);
-}
 
 using Store = Config::Store;
 using Prefetch = Config::Prefetch;
@@ -84,11 +42,13 @@ constexpr std::array kStoreKeys = {
                        "The budget of the disk tier (L1): a size, or a share of the file system")),
     row<&Config::store, &Store::disk_reserve>(
         "store", "disk_reserve", "What is left free of the file system, always: a size or a share"),
+    row<&Config::store, &Store::volumes>(
+        "store", "volumes",
+        "What volumes may take of the file system, beside the disk tier: a size or a share"),
     row<&Config::store, &Store::direct_io>(
         "store", "direct_io",
         "Whether the disk tier bypasses the kernel's page cache: auto, on or off"),
-    row<&Config::store, &Store::eviction>("store", "eviction",
-                                          "The eviction policy of the memory tier"),
+    row<&Config::store, &Store::eviction>("store", "eviction", "The eviction policy of both tiers"),
     row<&Config::store, &Store::unnamed_ttl>("store", "unnamed_ttl",
                                              "How long a blob that was put without a name is kept"),
 };
@@ -141,11 +101,19 @@ constexpr std::array kNbdKeys = {
         "nbd", "default_export", "The path that a client gets who asks for no export by name"),
     row<&Config::nbd, &Nbd::exports>("nbd", "exports",
                                      "Patterns of the paths that may be exported"),
-    row<&Config::nbd, &Nbd::tls>("nbd", "tls", "NBD over TLS; only off is served"),
+    row<&Config::nbd, &Nbd::tls>("nbd", "tls",
+                                 "Whether NBD clients may or must use TLS: off, allow or require"),
     row<&Config::nbd, &Nbd::tls_certificates>(
-        "nbd", "tls_certificates", "A directory of certificates for NBD over TLS; not served"),
+        "nbd", "tls_certificates",
+        "A directory with server-cert.pem, server-key.pem and perhaps ca-cert.pem"),
+    row<&Config::nbd, &Nbd::tls_verify_clients>(
+        "nbd", "tls_verify_clients",
+        "Whether a client must show a certificate that ca-cert.pem has signed"),
+    row<&Config::nbd, &Nbd::tls_psk>("nbd", "tls_psk",
+                                     "A file of keys shared with clients, USER:HEX a line"),
     row<&Config::nbd, &Nbd::insecure>(
-        "nbd", "insecure", "Allows a TCP listener that other machines reach without TLS"),
+        "nbd", "insecure",
+        "Allows a TCP listener that other machines reach without showing who they are"),
     between(1, 65536,
             row<&Config::nbd, &Nbd::max_connections>(
                 "nbd", "max_connections", "How many NBD connections are served at once")),

@@ -45,8 +45,11 @@ struct ConfigKey {
   [[nodiscard]] std::string full_name() const;
 };
 
-/// Every key, by section, in the order of the documentation.
+/// Every key, by section, in the order of the documentation; but for those of origins.
 [[nodiscard]] absl::Span<const ConfigKey> config_keys();
+
+/// The keys of one [[origin]]: they read into, and print, the last of Config::origins.
+[[nodiscard]] absl::Span<const ConfigKey> origin_keys();
 
 /// The row of "section.name", or nullptr.
 [[nodiscard]] const ConfigKey* find_config_key(std::string_view section, std::string_view name);

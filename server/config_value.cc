@@ -61,7 +61,9 @@ std::string format_milliseconds(uint64_t milliseconds) {
 
 absl::StatusOr<double> parse_percent(std::string_view text) {
   double percent = 0;
-  if (!parse_number(text.substr(0, text.size() - 1), percent) || !std::isfinite(percent)) {
+  std::string_view number = text.substr(0, text.size() - 1);
+  if (number.ends_with(' ')) number.remove_suffix(1);  // "60 %", as "64 MiB" may be written
+  if (!parse_number(number, percent) || !std::isfinite(percent)) {
     return bad(fmt::format("bad share \"{}\": a number must come before \"%\"", text));
   }
   if (percent < 0 || percent > 100) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "base/io_flusher.h"
 #include "base/size.h"
 #include "base/status.h"
 #include "server/config_keys.h"
@@ -62,21 +63,25 @@ void warn_of_budgets(const Snapshot& now) {
 
 Daemon::Daemon(Key /*key*/, const Config& config) : started_(absl::Now()), config_(config) {}
 
-absl::StatusOr<std::unique_ptr<Daemon>> Daemon::start(const Config& config) {
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::start(const Config& config,
+                                                      const OriginFactory& factory) {
   // Whatever fails below, the destructor undoes the rest.
   auto daemon = std::make_unique<Daemon>(Key(), config);
-  BLOBCACHE_RETURN_IF_ERROR(daemon->start_store());
+  BLOBCACHE_RETURN_IF_ERROR(daemon->start_store(factory));
   BLOBCACHE_RETURN_IF_ERROR(daemon->start_doors());
   daemon->log_start();
   return daemon;
 }
 
-absl::Status Daemon::start_store() {
+absl::Status Daemon::start_store(const OriginFactory& factory) {
   Config::Store store;
+  std::vector<Config::Origin> origins;
   {
     const absl::MutexLock lock(&mutex_);
     store = config_.store;
+    origins = config_.origins;
   }
+  BLOBCACHE_ASSIGN_OR_RETURN(origins_, make_origins(origins, factory));
   absl::StatusOr<std::filesystem::path> path = prepare_store_directory(store.path);
   if (!path.ok()) return base::annotate(path.status(), "store.path");
   store.path = *path;
@@ -92,18 +97,22 @@ absl::Status Daemon::start_store() {
   absl::StatusOr<std::unique_ptr<page::PageStore>> opened = page::PageStore::open(options);
   if (!opened.ok()) return base::annotate(opened.status(), fmt::format("store {}", path->native()));
   store_ = std::move(*opened);
-  absl::StatusOr<std::unique_ptr<tree::Namespace>> names =
-      tree::Namespace::open(namespace_options(store, lock_), *store_);
+  BLOBCACHE_ASSIGN_OR_RETURN(tree::NamespaceOptions tree, namespace_options(store, lock_));
+  tree.origins = origins_;
+  absl::StatusOr<std::unique_ptr<tree::Namespace>> names = tree::Namespace::open(tree, *store_);
   if (!names.ok()) return base::annotate(names.status(), fmt::format("store {}", path->native()));
   names_ = std::move(*names);
+  scrubs_ = std::make_unique<ScrubRunner>(*names_);
   return absl::OkStatus();
 }
 
 absl::Status Daemon::start_doors() {
   fusefs::MountOptions mount;
   std::filesystem::path store;
+  std::vector<std::string> exports;
   {
     const absl::MutexLock lock(&mutex_);
+    exports = config_.nbd.exports;
     mount = mount_options(config_.fuse);
     store = config_.store.path;
   }
@@ -116,6 +125,7 @@ absl::Status Daemon::start_doors() {
                            fmt::format("mountpoint {}", options.mountpoint.native())));
         return fusefs::Mount::start(options, *names_, std::move(on_end));
       });
+  BLOBCACHE_ASSIGN_OR_RETURN(ublk_, blockdev::UblkDevices::create(exports, *names_));
   BLOBCACHE_RETURN_IF_ERROR(start_nbd());
   BLOBCACHE_RETURN_IF_ERROR(start_grpc());
   BLOBCACHE_RETURN_IF_ERROR(start_metrics());
@@ -131,8 +141,10 @@ absl::Status Daemon::start_nbd() {
     config = config_.nbd;
   }
   return listen_if_any(config.listen, "nbd", [&]() -> absl::Status {
-    BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<blockdev::NbdServer> server,
-                               blockdev::NbdServer::start(nbd_options(config), *names_));
+    BLOBCACHE_ASSIGN_OR_RETURN(
+        std::unique_ptr<blockdev::NbdServer> server,
+        blockdev::NbdServer::start(nbd_options(config, store_->stats().memory_budget_bytes),
+                                   *names_));
     const absl::MutexLock lock(&mutex_);
     nbd_ = std::move(server);
     return absl::OkStatus();
@@ -149,8 +161,8 @@ absl::Status Daemon::start_grpc() {
   }
   BLOBCACHE_ASSIGN_OR_RETURN(const net::RpcServerOptions options,
                              rpc_options(config, store_->stats().memory_budget_bytes));
-  admin_ = std::make_unique<AdminService>(
-      AdminParts{*names_, *mounts_, nbd, *this, [this] { return config_toml(); }});
+  admin_ = std::make_unique<AdminService>(AdminParts{*names_, *mounts_, nbd, *ublk_, *this,
+                                                     *scrubs_, [this] { return config_toml(); }});
   return listen_if_any(config.listen, "grpc", [&]() -> absl::Status {
     BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<net::RpcServer> server,
                                net::RpcServer::start(options, *names_, {&admin_->service()}));
@@ -176,9 +188,11 @@ absl::Status Daemon::start_metrics() {
 }
 
 void Daemon::log_start() {
+  bool serves_devices = false;
   {
     const absl::MutexLock lock(&mutex_);
     set_log_level(config_.log.level);
+    serves_devices = nbd_ != nullptr;
   }
   const Snapshot now = snapshot();
   spdlog::info("blobcached {}: store {}, memory {}, disk {} of {} used", now.version,
@@ -188,6 +202,13 @@ void Daemon::log_start() {
   warn_of_budgets(now);
   for (const Listener& listener : now.listeners) {
     spdlog::info("{} listens on {}", listener.door, listener.address);
+  }
+  if (serves_devices && !base::may_become_io_flusher()) {
+    spdlog::info(
+        "no CAP_SYS_RESOURCE: a device that this machine attaches may hang when memory runs out");
+  }
+  for (const OriginState& origin : now.origins) {
+    spdlog::info("origins/{} is {}", origin.name, origin.description);
   }
   for (const std::filesystem::path& mountpoint : now.mounts) {
     spdlog::info("mounted on {}", mountpoint.native());
@@ -224,6 +245,9 @@ void Daemon::reload(const Config& next) {
     if (key->effect == Effect::kRestart) {
       spdlog::warn("reload: {} has changed; it takes effect at the next start", key->full_name());
     }
+  }
+  if (after.origins != next.origins) {
+    spdlog::warn("reload: [[origin]] has changed; it takes effect at the next start");
   }
   spdlog::info("reload: done");
 }
@@ -264,12 +288,19 @@ void Daemon::stop() {
     nbd = std::move(nbd_);
   }
   metrics.reset();
+  // Calls that wait for one that is away would hold their doors up.
+  for (const std::shared_ptr<tree::Origin>& origin : origins_) origin->stop();
+  // The call that waits for a scrub would hold up its door.
+  if (scrubs_ != nullptr) scrubs_->stop();
   rpc.reset();
   admin_.reset();
+  ublk_.reset();
   nbd.reset();
   mounts_.reset();
+  scrubs_.reset();
   names_.reset();
   store_.reset();
+  origins_.clear();
   lock_.reset();
 }
 
@@ -286,6 +317,11 @@ Snapshot Daemon::snapshot() {
   }
   now.mounts = mounts_->list();
   now.fuse = mounts_->stats();
+  now.scrub = scrubs_->stats();
+  for (const std::shared_ptr<tree::Origin>& origin : origins_) {
+    now.origins.push_back({origin->name(), origin->description(), origin->health()});
+  }
+  now.ublk_devices = ublk_->list().size();
   const absl::MutexLock lock(&mutex_);
   now.store_path = config_.store.path;
   if (rpc_ != nullptr) {

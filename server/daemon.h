@@ -10,11 +10,14 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "blockdev/nbd_server.h"
+#include "blockdev/ublk_devices.h"
 #include "net/rpc_server.h"
 #include "server/admin_service.h"
 #include "server/config.h"
 #include "server/metrics.h"
 #include "server/mount_table.h"
+#include "server/origins.h"
+#include "server/scrub_runner.h"
 #include "server/snapshot.h"
 #include "store/page/page_store.h"
 #include "store/tree/namespace.h"
@@ -31,7 +34,9 @@ class Daemon final : public SnapshotSource {
   /// Starts everything that `config` asks for. A failure names the part that could not start and
   /// leaves nothing behind: what had started is stopped, its sockets are removed, nothing stays
   /// mounted. (A directory that was made for the store or for sockets stays.)
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Daemon>> start(const Config& config);
+  /// `factory` makes the origins.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Daemon>> start(
+      const Config& config, const OriginFactory& factory = make_origin);
 
   /// For start() alone, which is the only one to have a Key.
   class Key {
@@ -57,7 +62,7 @@ class Daemon final : public SnapshotSource {
   [[nodiscard]] std::string config_toml();
 
  private:
-  [[nodiscard]] absl::Status start_store();
+  [[nodiscard]] absl::Status start_store(const OriginFactory& factory);
   [[nodiscard]] absl::Status start_doors();
   [[nodiscard]] absl::Status start_nbd();
   [[nodiscard]] absl::Status start_grpc();
@@ -68,8 +73,11 @@ class Daemon final : public SnapshotSource {
   const absl::Time started_;
   std::shared_ptr<tree::StoreLock> lock_;
   std::unique_ptr<page::PageStore> store_;
+  Origins origins_;
   std::unique_ptr<tree::Namespace> names_;
+  std::unique_ptr<ScrubRunner> scrubs_;
   std::unique_ptr<MountTable> mounts_;
+  std::unique_ptr<blockdev::UblkDevices> ublk_;
   std::unique_ptr<AdminService> admin_;
 
   /// Guards who is there to be asked. Never held while a door starts or stops: those wait for

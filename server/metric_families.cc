@@ -2,12 +2,16 @@
 
 #include <prometheus/client_metric.h>
 
+#include <algorithm>
 #include <initializer_list>
+#include <iterator>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "store/page/geometry.h"
+#include "store/tree/origin.h"
 
 namespace blobcache::server {
 namespace {
@@ -47,6 +51,20 @@ class Families {
     metric.gauge.value = value;
     family.metric.push_back(std::move(metric));
     families_.push_back(std::move(family));
+  }
+  /// A value for each origin; none where there are no origins.
+  template <typename Value>
+  void origins(MetricType type, const char* name, const char* help,
+               const std::vector<OriginState>& origins, const Value& value) {
+    MetricFamily family{name, help, type, {}};
+    for (const OriginState& origin : origins) {
+      ClientMetric metric;
+      metric.label.push_back({"origin", origin.name});
+      (type == MetricType::Counter ? metric.counter.value : metric.gauge.value) =
+          static_cast<double>(value(origin.health));
+      family.metric.push_back(std::move(metric));
+    }
+    if (!origins.empty()) families_.push_back(std::move(family));
   }
   [[nodiscard]] std::vector<MetricFamily> take() { return std::move(families_); }
 
@@ -100,15 +118,24 @@ void add_tiers(const page::Stats& stats, Families& families) {
                    "tier", {{"L1", stats.disk_read_bytes}, {"L2", stats.remote_fetched_bytes}});
   families.counter("blobcache_tier_written_bytes_total", "What was written to a tier.", "tier",
                    {{"L1", stats.disk_written_bytes}});
+  families.gauge("blobcache_disk_filled_bytes", "What the disk holds of what sources brought.",
+                 stats.disk_filled_bytes);
+  families.counter("blobcache_filled_bytes_total", "What sources brought and was written to disk.",
+                   stats.fill_bytes);
+  families.counter(
+      "blobcache_fill_dropped_bytes_total",
+      "What sources brought and was not written to disk, which was slow, full or out of use.",
+      stats.fill_dropped_bytes);
   families.counter("blobcache_tier_checksum_errors_total",
                    "Pages of a tier whose checksum did not match; they were not served.", "tier",
-                   {{"L1", stats.checksum_errors}});
+                   {{"L1", stats.checksum_errors}, {"L2", stats.source_checksum_errors}});
   families.counter("blobcache_page_map_errors_total",
                    "Blocks of page maps whose checksum did not match.", stats.map_errors);
   families.counter("blobcache_tier_io_errors_total",
-                   "Reads, writes and syncs that a tier's device failed.", "tier",
+                   "Steps of a tier's I/O that its device failed.", "tier",
                    {{"L1", stats.disk_errors}});
-  families.gauge("blobcache_disk_out", "1 while the disk tier is out of use after errors in a row.",
+  families.gauge("blobcache_disk_out",
+                 "1 while the disk tier is out of use, for reads or writes, after errors.",
                  stats.disk_out ? 1 : 0);
   families.counter("blobcache_syncs_total", "Calls that made the disk tier durable.", stats.syncs);
   families.gauge("blobcache_pinned_frames", "Frames of memory that readers hold.",
@@ -126,6 +153,22 @@ void add_names(const tree::Namespace::Counts& counts, Families& families) {
   families.gauge("blobcache_unnamed_blobs", "Blobs without a name.", counts.unnamed_blobs);
 }
 
+void add_scrubs(const ScrubStats& stats, Families& families) {
+  families.counter("blobcache_scrub_checked_pages_total",
+                   "Pages of 4 KiB that scrubs compared on disk.", stats.checked_pages);
+  families.counter("blobcache_scrub_damaged_pages_total",
+                   "Pages that scrubs found damaged or missing on disk.", stats.damaged_pages);
+  families.gauge("blobcache_scrub_running", "1 while a scrub is under way.", stats.running ? 1 : 0);
+  if (!stats.last.has_value()) return;
+  families.gauge("blobcache_scrub_last_end_time_seconds",
+                 "When the last scrub came to its end, in seconds since 1970.", "", "",
+                 absl::ToDoubleSeconds(stats.last->ended - absl::UnixEpoch()));
+  families.gauge("blobcache_scrub_last_damaged_objects",
+                 "Objects that the last scrub found damaged.", stats.last->damaged_objects);
+  families.gauge("blobcache_scrub_last_damaged_pages", "Pages that the last scrub found damaged.",
+                 stats.last->damaged_pages);
+}
+
 void add_doors(const Snapshot& snapshot, Families& families) {
   const base::DoorStats& fuse = snapshot.fuse;
   const base::DoorStats& nbd = snapshot.nbd;
@@ -141,7 +184,34 @@ void add_doors(const Snapshot& snapshot, Families& families) {
                    {{"fuse", fuse.bytes_in}, {"nbd", nbd.bytes_in}, {"grpc", grpc.bytes_in}});
   families.gauge("blobcache_door_open", "Open files, connections or streams of a door.", "door",
                  {{"fuse", fuse.open}, {"nbd", nbd.open}, {"grpc", grpc.open}});
+  families.gauge("blobcache_ublk_devices", "Devices by ublk that are served.",
+                 snapshot.ublk_devices);
   families.gauge("blobcache_mounts", "FUSE mounts.", snapshot.mounts.size());
+}
+
+void add_origins(const std::vector<OriginState>& origins, Families& families) {
+  using Health = tree::OriginHealth;
+  std::vector<OriginState> tried;
+  std::copy_if(origins.begin(), origins.end(), std::back_inserter(tried),
+               [](const OriginState& origin) { return origin.health.tried; });
+  families.origins(MetricType::Gauge, "blobcache_origin_reachable",
+                   "1 if an origin could be reached at the last try; absent before the first.",
+                   tried, [](const Health& health) { return health.reachable ? 1 : 0; });
+  families.origins(MetricType::Gauge, "blobcache_origin_connections",
+                   "Connections to an origin that are open.", origins,
+                   [](const Health& health) { return health.connections; });
+  families.origins(MetricType::Counter, "blobcache_origin_requests_total",
+                   "Requests that an origin answered.", origins,
+                   [](const Health& health) { return health.requests; });
+  families.origins(MetricType::Counter, "blobcache_origin_retries_total",
+                   "Requests to an origin that were made again.", origins,
+                   [](const Health& health) { return health.retries; });
+  families.origins(MetricType::Counter, "blobcache_origin_read_bytes_total",
+                   "Content that came from an origin.", origins,
+                   [](const Health& health) { return health.bytes_read; });
+  families.origins(MetricType::Counter, "blobcache_origin_written_bytes_total",
+                   "Content that was written to an origin.", origins,
+                   [](const Health& health) { return health.bytes_written; });
 }
 
 }  // namespace
@@ -154,7 +224,9 @@ std::vector<MetricFamily> metric_families(const Snapshot& snapshot) {
   add_reads(snapshot.store, families);
   add_tiers(snapshot.store, families);
   if (snapshot.counts.has_value()) add_names(*snapshot.counts, families);
+  add_scrubs(snapshot.scrub, families);
   add_doors(snapshot, families);
+  add_origins(snapshot.origins, families);
   return families.take();
 }
 

@@ -66,6 +66,12 @@ absl::Status ensure_directory(const std::filesystem::path& path, mode_t mode) {
   return check_directory(path);
 }
 
+/// What check_config() lets through.
+blockdev::TlsMode tls_mode(std::string_view text) {
+  if (text == "require") return blockdev::TlsMode::kRequire;
+  return text == "allow" ? blockdev::TlsMode::kAllow : blockdev::TlsMode::kOff;
+}
+
 }  // namespace
 
 absl::StatusOr<page::PageStoreOptions> page_store_options(const Config::Store& store) {
@@ -98,9 +104,11 @@ absl::StatusOr<page::PageStoreOptions> page_store_options(const Config::Store& s
   return options;
 }
 
-tree::NamespaceOptions namespace_options(const Config::Store& store,
-                                         std::shared_ptr<tree::StoreLock> lock) {
+absl::StatusOr<tree::NamespaceOptions> namespace_options(const Config::Store& store,
+                                                         std::shared_ptr<tree::StoreLock> lock) {
   tree::NamespaceOptions options;
+  BLOBCACHE_ASSIGN_OR_RETURN(const uint64_t disk, file_system_size(store.path));
+  options.volume_bytes = store.volumes.resolve(disk);
   options.path = store.path;
   options.unnamed_ttl = store.unnamed_ttl;
   options.lock = std::move(lock);
@@ -119,11 +127,13 @@ fusefs::MountOptions mount_options(const Config::Fuse& fuse) {
   return options;
 }
 
-blockdev::NbdServerOptions nbd_options(const Config::Nbd& nbd) {
+blockdev::NbdServerOptions nbd_options(const Config::Nbd& nbd, uint64_t memory_bytes) {
   blockdev::NbdServerOptions options;
+  options.memory_bytes = memory_bytes;
   options.listen = nbd.listen;
   options.default_export = nbd.default_export;
   options.exports = nbd.exports;
+  options.tls = {tls_mode(nbd.tls), nbd.tls_certificates, nbd.tls_verify_clients, nbd.tls_psk};
   options.max_connections = nbd.max_connections;
   options.max_requests = nbd.max_requests;
   options.handshake_timeout = nbd.handshake_timeout;

@@ -25,11 +25,12 @@ namespace blobcache::server {
 
 /// `store.path` must exist: shares are of its file system.
 [[nodiscard]] absl::StatusOr<page::PageStoreOptions> page_store_options(const Config::Store& store);
-[[nodiscard]] tree::NamespaceOptions namespace_options(const Config::Store& store,
-                                                       std::shared_ptr<tree::StoreLock> lock);
+/// `store.path` must exist, as above.
+[[nodiscard]] absl::StatusOr<tree::NamespaceOptions> namespace_options(
+    const Config::Store& store, std::shared_ptr<tree::StoreLock> lock);
 /// The mountpoint is `fuse.mountpoint` made absolute, or empty.
 [[nodiscard]] fusefs::MountOptions mount_options(const Config::Fuse& fuse);
-[[nodiscard]] blockdev::NbdServerOptions nbd_options(const Config::Nbd& nbd);
+[[nodiscard]] blockdev::NbdServerOptions nbd_options(const Config::Nbd& nbd, uint64_t memory_bytes);
 /// `memory_bytes` is the budget of the memory tier.
 [[nodiscard]] absl::StatusOr<net::RpcServerOptions> rpc_options(const Config::Grpc& grpc,
                                                                 uint64_t memory_bytes);

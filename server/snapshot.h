@@ -10,8 +10,10 @@
 
 #include "absl/time/time.h"
 #include "base/door_stats.h"
+#include "server/scrub_runner.h"
 #include "store/page/stats.h"
 #include "store/tree/namespace.h"
+#include "store/tree/origin.h"
 
 namespace blobcache::server {
 
@@ -19,6 +21,13 @@ namespace blobcache::server {
 struct Listener {
   std::string door;  ///< "grpc", "nbd" or "metrics"
   std::string address;
+};
+
+/// An origin and how it is.
+struct OriginState {
+  std::string name;
+  std::string description;
+  tree::OriginHealth health;
 };
 
 /// What the daemon has to say about itself, taken at one moment. Value type.
@@ -34,6 +43,9 @@ struct Snapshot {
   base::DoorStats fuse;
   base::DoorStats nbd;
   base::DoorStats grpc;
+  uint64_t ublk_devices = 0;  ///< that are served now
+  ScrubStats scrub;
+  std::vector<OriginState> origins;
 };
 
 /// Who can be asked for a Snapshot: the daemon, of which the admin service and the metrics need to

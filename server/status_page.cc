@@ -113,6 +113,27 @@ std::string doors(const Snapshot& snapshot) {
          door_row("grpc", snapshot.grpc) + "</table>\n";
 }
 
+std::string origins(const std::vector<OriginState>& origins) {
+  if (origins.empty()) return "";
+  std::string html =
+      "<h2>Origins</h2><table><tr><th></th><th>what</th><th>state</th><th class=n>connections</th>"
+      "<th class=n>requests</th><th class=n>read</th><th class=n>written</th><th "
+      "class=n>retries</th></tr>\n";
+  for (const OriginState& origin : origins) {
+    const tree::OriginHealth& health = origin.health;
+    html += fmt::format(
+        "<tr><th>{}</th><td>{}</td><td>{}</td><td class=n>{}</td><td class=n>{}</td><td "
+        "class=n>{}</td><td class=n>{}</td><td class=n>{}</td></tr>\n",
+        escape(origin.name), escape(origin.description),
+        !health.tried      ? "not asked yet"
+        : health.reachable ? "reachable"
+                           : escape(fmt::format("away: {}", health.trouble)),
+        grouped(health.connections), grouped(health.requests), base::format_size(health.bytes_read),
+        base::format_size(health.bytes_written), grouped(health.retries));
+  }
+  return html + "</table>\n";
+}
+
 std::string places(const Snapshot& snapshot) {
   std::string html = "<h2>Where</h2><table>\n";
   html += fact("store", snapshot.store_path.native());
@@ -139,6 +160,13 @@ std::string content(const Snapshot& snapshot) {
   html += fact("the disk", snapshot.store.disk_out ? "out of use" : "in use");
   html += fact("disk errors", grouped(snapshot.store.disk_errors));
   html += fact("checksum errors", grouped(snapshot.store.checksum_errors));
+  if (const std::optional<ScrubSummary>& scrub = snapshot.scrub.last) {
+    html +=
+        fact("last scrub",
+             fmt::format("{}, {} damaged objects",
+                         absl::FormatTime("%Y-%m-%d %H:%M UTC", scrub->ended, absl::UTCTimeZone()),
+                         grouped(scrub->damaged_objects)));
+  }
   html += fact("free on the file system", base::format_size(snapshot.store.disk_free_bytes));
   return html + "</table>\n";
 }
@@ -151,7 +179,8 @@ std::string status_page(const Snapshot& snapshot, absl::Time now) {
   html += fmt::format(
       "<h1>blobcached {}</h1>\n<p>process {}, up {}; <a href=\"/metrics\">metrics</a></p>\n",
       escape(snapshot.version), snapshot.pid, absl::FormatDuration(up));
-  html += tiers(snapshot.store) + doors(snapshot) + content(snapshot) + places(snapshot);
+  html += tiers(snapshot.store) + doors(snapshot) + origins(snapshot.origins) + content(snapshot) +
+          places(snapshot);
   return html + "</body></html>\n";
 }
 

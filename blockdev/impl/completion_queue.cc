@@ -18,13 +18,60 @@ absl::StatusOr<std::shared_ptr<CompletionQueue>> CompletionQueue::create() {
       std::unique_ptr<CompletionQueue>(new CompletionQueue(std::move(fd))));
 }
 
-page::Object::ReadDone CompletionQueue::expect(uint32_t id) {
-  {
-    absl::MutexLock lock(&mutex_);
-    ++expected_;
+CompletionQueue::Ticket* CompletionQueue::hand_out(uint32_t id) {
+  if (free_tickets_.empty()) {
+    free_tickets_.push_back(static_cast<uint32_t>(tickets_.size()));
+    tickets_.emplace_back();
   }
-  return [self = shared_from_this(), id](absl::StatusOr<page::PinnedRange> result) {
-    self->push({id, std::move(result)});
+  const uint32_t number = free_tickets_.back();
+  free_tickets_.pop_back();
+  Ticket& ticket = tickets_[number];
+  ticket.queue = shared_from_this();
+  ticket.id = id;
+  ticket.number = number;
+  absl::MutexLock lock(&mutex_);
+  ++expected_;
+  return &ticket;
+}
+
+/// The ticket may be handed out again as soon as the completion is in line, so nothing touches it
+/// after that.
+void CompletionQueue::come_back(Ticket& ticket, Completion completion) {
+  const std::shared_ptr<CompletionQueue> queue = std::move(ticket.queue);
+  completion.id = ticket.id;
+  completion.ticket = ticket.number;
+  queue->push(std::move(completion));
+}
+
+Device::ReadDone CompletionQueue::expect_read(uint32_t id) {
+  return [ticket = hand_out(id)](absl::StatusOr<DeviceBytes> result) {
+    Completion completion;
+    if (result.ok()) {
+      completion.bytes = *std::move(result);
+    } else {
+      completion.status = std::move(result).status();
+    }
+    come_back(*ticket, std::move(completion));
+  };
+}
+
+Device::MapDone CompletionQueue::expect_map(uint32_t id) {
+  return [ticket = hand_out(id)](absl::StatusOr<std::vector<page::MapRun>> result) {
+    Completion completion;
+    if (result.ok()) {
+      completion.runs = *std::move(result);
+    } else {
+      completion.status = std::move(result).status();
+    }
+    come_back(*ticket, std::move(completion));
+  };
+}
+
+Device::Done CompletionQueue::expect(uint32_t id) {
+  return [ticket = hand_out(id)](absl::Status status) {
+    Completion completion;
+    completion.status = std::move(status);
+    come_back(*ticket, std::move(completion));
   };
 }
 
@@ -43,9 +90,12 @@ void CompletionQueue::push(Completion completion) {
 void CompletionQueue::take(std::vector<Completion>& into) {
   into.clear();
   if (!any_.load(std::memory_order_acquire)) return;
-  absl::MutexLock lock(&mutex_);
-  into.swap(ready_);
-  any_.store(false, std::memory_order_relaxed);
+  {
+    absl::MutexLock lock(&mutex_);
+    into.swap(ready_);
+    any_.store(false, std::memory_order_relaxed);
+  }
+  for (const Completion& completion : into) free_tickets_.push_back(completion.ticket);
 }
 
 bool CompletionQueue::arm() {

@@ -3,30 +3,39 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "base/unique_fd.h"
+#include "blockdev/impl/device.h"
 #include "store/page/object.h"
 
 namespace blobcache::blockdev {
 
-/// One finished read of the store.
+/// One call of a device that has ended: as it was asked for, `bytes` of a read or `runs` of a map
+/// when `status` is OK.
 struct Completion {
-  uint32_t id = 0;  ///< as given to expect()
-  absl::StatusOr<page::PinnedRange> result;
+  uint32_t id = 0;  ///< as given to expect...()
+  uint32_t ticket = 0;
+  absl::Status status;
+  DeviceBytes bytes;
+  std::vector<page::MapRun> runs;
 };
 
-/// Brings finished reads from the store's threads to the connection's thread. The store's side
+/// Brings what devices have done from their threads to the connection's thread. The device's side
 /// takes a mutex for a push and never waits; it writes the eventfd only when the connection's
 /// thread has said that it is about to sleep, so a busy connection costs no wake-ups.
 ///
-/// Each callback holds the queue by shared_ptr, so a late one never meets freed memory. expect(),
-/// take(), arm() and drain() are for the connection's thread; wake() and the callbacks run
-/// anywhere. Bounded by its user, which bounds the reads that it starts.
+/// A callback is a pointer to a ticket, small enough that making one allocates nothing; tickets are
+/// recycled. Each holds the queue by shared_ptr while it is out, so a late callback never meets
+/// freed memory. The expect...() functions, take(), arm() and drain() are for the connection's
+/// thread; wake() and the callbacks run anywhere. Bounded by its user, which bounds the calls that
+/// it makes.
 class CompletionQueue : public std::enable_shared_from_this<CompletionQueue> {
  public:
   [[nodiscard]] static absl::StatusOr<std::shared_ptr<CompletionQueue>> create();
@@ -34,8 +43,10 @@ class CompletionQueue : public std::enable_shared_from_this<CompletionQueue> {
   /// Readable when arm()ed and something came, or after wake().
   [[nodiscard]] int wake_fd() const { return wake_fd_.get(); }
 
-  /// The callback for one read, which will come out of take() as `id`.
-  [[nodiscard]] page::Object::ReadDone expect(uint32_t id);
+  /// The callback for one call, which will come out of take() as `id`.
+  [[nodiscard]] Device::ReadDone expect_read(uint32_t id);
+  [[nodiscard]] Device::MapDone expect_map(uint32_t id);
+  [[nodiscard]] Device::Done expect(uint32_t id);
 
   /// Whether something has come; a hint that costs no lock.
   [[nodiscard]] bool any() const { return any_.load(std::memory_order_acquire); }
@@ -51,15 +62,25 @@ class CompletionQueue : public std::enable_shared_from_this<CompletionQueue> {
 
   void wake();
 
-  /// Waits until every expected read has come, and drops them.
+  /// Waits until every expected call has ended, and drops them.
   void drain();
 
  private:
+  struct Ticket {
+    std::shared_ptr<CompletionQueue> queue;  ///< while it is out
+    uint32_t id = 0;
+    uint32_t number = 0;
+  };
+
   explicit CompletionQueue(base::UniqueFd wake_fd) : wake_fd_(std::move(wake_fd)) {}
 
+  [[nodiscard]] Ticket* hand_out(uint32_t id);
+  static void come_back(Ticket& ticket, Completion completion);
   void push(Completion completion);
 
   const base::UniqueFd wake_fd_;
+  std::deque<Ticket> tickets_;  // stay where they are
+  std::vector<uint32_t> free_tickets_;
   std::atomic<bool> any_ = false;  // something is in ready_; may lag behind by an instant
 
   absl::Mutex mutex_;

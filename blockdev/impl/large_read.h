@@ -5,21 +5,20 @@
 #include <cstdint>
 #include <optional>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "store/page/object.h"
-#include "store/page/pinned_range.h"
+#include "blockdev/impl/device.h"
+#include "blockdev/impl/nbd_codec.h"
 
 namespace blobcache::blockdev {
 
-/// A range that is longer than one read of the store may be, in pieces: they are asked for in
+/// A range that is longer than one read of a device may be, in pieces: they are asked for in
 /// order, a few at once, arrive in any order, and leave in order. Pure bookkeeping. Not
 /// thread-safe.
 class LargeRead {
  public:
   enum class Kind : uint8_t {
     kChunks,  ///< a chunk a piece; other replies may go between them
-    kStream,  ///< one simple reply: its header, then nothing else until the last byte
+    kStream,  ///< one reply or chunk: its header, then nothing else until the last byte
     kWarm,    ///< NBD_CMD_CACHE: the bytes stay here
   };
 
@@ -32,36 +31,42 @@ class LargeRead {
   };
   struct Arrival {
     Piece piece;
-    absl::StatusOr<page::PinnedRange> result;
+    absl::StatusOr<DeviceBytes> result;
   };
 
-  LargeRead(Kind kind, uint64_t cookie, uint64_t offset, uint64_t length)
-      : kind_(kind), cookie_(cookie), begin_(offset), next_(offset), end_(offset + length) {}
+  LargeRead(Kind kind, const nbd::Request& request)
+      : kind_(kind),
+        request_(request),
+        next_(request.offset),
+        end_(request.offset + request.length),
+        leaves_(request.offset) {}
 
   [[nodiscard]] Kind kind() const { return kind_; }
-  [[nodiscard]] uint64_t cookie() const { return cookie_; }
-  [[nodiscard]] uint64_t begin() const { return begin_; }
-  [[nodiscard]] uint64_t length() const { return end_ - begin_; }
+  [[nodiscard]] const nbd::Request& request() const { return request_; }
+  [[nodiscard]] uint64_t begin() const { return request_.offset; }
+  [[nodiscard]] uint64_t length() const { return request_.length; }
 
   /// True when a piece is left to ask for and the window has room.
   [[nodiscard]] bool can_ask() const { return next_ < end_ && asked_ - left_ < kWindow; }
   [[nodiscard]] bool nothing_under_way() const { return asked_ == left_; }
   /// The next piece, now counted as asked for; its number is `number`. Pieces end at multiples of
-  /// Object::kMaxRead, which are extents' borders too, so no page is asked for twice.
+  /// Device::kMaxRead, which are extents' borders too, so no page is asked for twice.
   [[nodiscard]] Piece ask(uint32_t& number);
   /// The piece with this number has come.
-  void arrived(uint32_t number, Piece piece, absl::StatusOr<page::PinnedRange> result);
+  void arrived(uint32_t number, Piece piece, absl::StatusOr<DeviceBytes> result);
   /// The next piece in order, when it is here.
   [[nodiscard]] std::optional<Arrival> leave();
   /// The piece that leave() gave last was the range's last.
   [[nodiscard]] bool done() const { return next_ == end_ && asked_ == left_; }
+  /// Where the next piece to leave begins.
+  [[nodiscard]] uint64_t leaves() const { return leaves_; }
 
  private:
   Kind kind_;
-  uint64_t cookie_;
-  uint64_t begin_;
+  nbd::Request request_;
   uint64_t next_;  // where the next piece to ask for begins
   uint64_t end_;
+  uint64_t leaves_;  // where the next piece to leave begins
   uint32_t asked_ = 0;
   uint32_t left_ = 0;
   std::array<std::optional<Arrival>, kWindow> here_;  // by number modulo kWindow

@@ -2,44 +2,16 @@
 
 #include <algorithm>
 
+#include "blockdev/impl/big_endian.h"
+
 namespace blobcache::blockdev::nbd {
 namespace {
-
-template <typename T>
-T load(const std::byte* at) {
-  uint64_t value = 0;
-  for (size_t i = 0; i < sizeof(T); ++i) value = value << 8 | std::to_integer<uint64_t>(at[i]);
-  return static_cast<T>(value);
-}
-
-template <typename T>
-void store(std::byte*& at, T value) {
-  for (size_t i = sizeof(T); i-- > 0;) {
-    *at++ = static_cast<std::byte>(static_cast<uint64_t>(value) >> (8 * i) & 0xff);
-  }
-}
-
-template <typename T>
-void append(std::string& out, T value) {
-  for (size_t i = sizeof(T); i-- > 0;) {
-    out.push_back(static_cast<char>(static_cast<uint64_t>(value) >> (8 * i) & 0xff));
-  }
-}
 
 void append_option_reply_header(std::string& out, uint32_t option, uint32_t type, size_t length) {
   append(out, kOptionReplyMagic);
   append(out, option);
   append(out, type);
   append(out, static_cast<uint32_t>(length));
-}
-
-void store_chunk_header(std::byte*& at, uint16_t flags, uint16_t type, uint64_t cookie,
-                        uint32_t length) {
-  store(at, kStructuredReplyMagic);
-  store(at, flags);
-  store(at, type);
-  store(at, cookie);
-  store(at, length);
 }
 
 }  // namespace
@@ -52,6 +24,16 @@ std::optional<Request> decode_request(Bytes bytes) {
                  .cookie = load<uint64_t>(at + 8),
                  .offset = load<uint64_t>(at + 16),
                  .length = load<uint32_t>(at + 24)};
+}
+
+std::optional<Request> decode_extended_request(Bytes bytes) {
+  const std::byte* at = bytes.data();
+  if (load<uint32_t>(at) != kExtendedRequestMagic) return std::nullopt;
+  return Request{.flags = load<uint16_t>(at + 4),
+                 .type = load<uint16_t>(at + 6),
+                 .cookie = load<uint64_t>(at + 8),
+                 .offset = load<uint64_t>(at + 16),
+                 .length = load<uint64_t>(at + 24)};
 }
 
 std::optional<OptionHeader> decode_option_header(Bytes bytes) {
@@ -82,6 +64,30 @@ std::optional<InfoRequest> decode_info_request(Bytes data) {
   for (size_t i = 0; i < count; ++i) {
     request.wanted.push_back(load<uint16_t>(at + i * sizeof(uint16_t)));
   }
+  return request;
+}
+
+std::optional<MetaRequest> decode_meta_request(Bytes data) {
+  MetaRequest request;
+  // Takes a length and as many bytes off the front.
+  const auto take_text = [&data](std::string_view& text) {
+    if (data.size() < sizeof(uint32_t)) return false;
+    const uint32_t length = load<uint32_t>(data.data());
+    data.remove_prefix(sizeof(uint32_t));
+    if (length > data.size()) return false;
+    text = {reinterpret_cast<const char*>(data.data()), length};
+    data.remove_prefix(length);
+    return true;
+  };
+  if (!take_text(request.name) || data.size() < sizeof(uint32_t)) return std::nullopt;
+  const uint32_t count = load<uint32_t>(data.data());
+  data.remove_prefix(sizeof(uint32_t));
+  // No more than the bytes can hold, whatever the number says.
+  if (count > data.size() / sizeof(uint32_t)) return std::nullopt;
+  for (uint32_t i = 0; i < count; ++i) {
+    if (!take_text(request.queries.emplace_back())) return std::nullopt;
+  }
+  if (!data.empty()) return std::nullopt;
   return request;
 }
 
@@ -124,52 +130,17 @@ void append_info_block_size(std::string& out, uint32_t option) {
   append(out, kMaxPayload);
 }
 
+void append_meta_context(std::string& out, uint32_t option, uint32_t id, std::string_view name) {
+  append_option_reply_header(out, option, kRepMetaContext, sizeof(uint32_t) + name.size());
+  append(out, id);
+  out.append(name);
+}
+
 void append_export_name_reply(std::string& out, uint64_t size_bytes, uint16_t transmission_flags,
                               bool zeroes) {
   append(out, size_bytes);
   append(out, transmission_flags);
   if (zeroes) out.append(124, '\0');
-}
-
-size_t encode_simple_reply(ReplyHeader& out, uint64_t cookie, uint32_t error) {
-  std::byte* at = out.data();
-  store(at, kSimpleReplyMagic);
-  store(at, error);
-  store(at, cookie);
-  return kSimpleReplyBytes;
-}
-
-size_t encode_none_chunk(ReplyHeader& out, uint64_t cookie) {
-  std::byte* at = out.data();
-  store_chunk_header(at, kReplyFlagDone, kReplyTypeNone, cookie, 0);
-  return kChunkHeaderBytes;
-}
-
-size_t encode_data_chunk(ReplyHeader& out, uint64_t cookie, uint64_t offset, uint32_t length,
-                         bool done) {
-  std::byte* at = out.data();
-  store_chunk_header(at, done ? kReplyFlagDone : uint16_t{0}, kReplyTypeOffsetData, cookie,
-                     length + static_cast<uint32_t>(sizeof(uint64_t)));
-  store(at, offset);
-  return kDataChunkHeaderBytes;
-}
-
-std::string encode_error_chunk(uint64_t cookie, uint32_t error, std::string_view message,
-                               std::optional<uint64_t> offset) {
-  message = message.substr(0, kMaxString);
-  const size_t length = 6 + message.size() + (offset ? sizeof(uint64_t) : 0);
-  std::string out;
-  out.reserve(kChunkHeaderBytes + length);
-  append(out, kStructuredReplyMagic);
-  append(out, kReplyFlagDone);
-  append(out, offset ? kReplyTypeErrorOffset : kReplyTypeError);
-  append(out, cookie);
-  append(out, static_cast<uint32_t>(length));
-  append(out, error);
-  append(out, static_cast<uint16_t>(message.size()));
-  out.append(message);
-  if (offset) append(out, *offset);
-  return out;
 }
 
 }  // namespace blobcache::blockdev::nbd

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -23,12 +22,14 @@ struct Request {
   uint16_t type = 0;
   uint64_t cookie = 0;
   uint64_t offset = 0;
-  uint32_t length = 0;
+  uint64_t length = 0;  ///< of the range, or of the payload; 32 bits unless headers are extended
 };
 
 /// From the first kRequestBytes of `bytes`, which must have as many. Nothing when the magic is
 /// wrong.
 [[nodiscard]] std::optional<Request> decode_request(Bytes bytes);
+/// The same with extended headers, of kExtendedRequestBytes.
+[[nodiscard]] std::optional<Request> decode_extended_request(Bytes bytes);
 
 /// The header of an option: which one, and how many bytes of data follow. Value type.
 struct OptionHeader {
@@ -55,6 +56,16 @@ struct InfoRequest {
 /// Nothing when the lengths inside do not add up to exactly the bytes given.
 [[nodiscard]] std::optional<InfoRequest> decode_info_request(Bytes data);
 
+/// The data of NBD_OPT_LIST_META_CONTEXT and NBD_OPT_SET_META_CONTEXT. All views are of the bytes
+/// that were decoded.
+struct MetaRequest {
+  std::string_view name;  ///< the export's
+  std::vector<std::string_view> queries;
+};
+
+/// Nothing when the lengths inside do not add up to exactly the bytes given.
+[[nodiscard]] std::optional<MetaRequest> decode_meta_request(Bytes data);
+
 // What the server says while options are haggled over; each call appends one message to `out`.
 void append_greeting(std::string& out, uint16_t handshake_flags);
 void append_option_reply(std::string& out, uint32_t option, uint32_t type, std::string_view data);
@@ -67,25 +78,10 @@ void append_info_export(std::string& out, uint32_t option, uint64_t size_bytes,
 void append_info_text(std::string& out, uint32_t option, uint16_t type, std::string_view text);
 /// NBD_REP_INFO with NBD_INFO_BLOCK_SIZE.
 void append_info_block_size(std::string& out, uint32_t option);
+/// NBD_REP_META_CONTEXT.
+void append_meta_context(std::string& out, uint32_t option, uint32_t id, std::string_view name);
 /// The answer to NBD_OPT_EXPORT_NAME; `zeroes` adds the 124 reserved bytes.
 void append_export_name_reply(std::string& out, uint64_t size_bytes, uint16_t transmission_flags,
                               bool zeroes);
-
-/// Room for the longest header that the encoders below write.
-using ReplyHeader = std::array<std::byte, kDataChunkHeaderBytes>;
-
-// The encoders return how many bytes of `out` they used.
-size_t encode_simple_reply(ReplyHeader& out, uint64_t cookie, uint32_t error);
-/// NBD_REPLY_TYPE_NONE, which ends a reply.
-size_t encode_none_chunk(ReplyHeader& out, uint64_t cookie);
-/// The header of NBD_REPLY_TYPE_OFFSET_DATA; `length` bytes of data (1 to kMaxPayload) follow it.
-size_t encode_data_chunk(ReplyHeader& out, uint64_t cookie, uint64_t offset, uint32_t length,
-                         bool done);
-
-/// NBD_REPLY_TYPE_ERROR_OFFSET when `offset` is given and NBD_REPLY_TYPE_ERROR otherwise, whole and
-/// final. A message over kMaxString is cut short.
-[[nodiscard]] std::string encode_error_chunk(uint64_t cookie, uint32_t error,
-                                             std::string_view message,
-                                             std::optional<uint64_t> offset);
 
 }  // namespace blobcache::blockdev::nbd

@@ -22,9 +22,13 @@ inline constexpr uint16_t kFlagNoZeroes = 1U << 1;
 inline constexpr uint16_t kFlagHasFlags = 1U << 0;
 inline constexpr uint16_t kFlagReadOnly = 1U << 1;
 inline constexpr uint16_t kFlagSendFlush = 1U << 2;
+inline constexpr uint16_t kFlagSendFua = 1U << 3;
+inline constexpr uint16_t kFlagSendTrim = 1U << 5;
+inline constexpr uint16_t kFlagSendWriteZeroes = 1U << 6;
 inline constexpr uint16_t kFlagSendDf = 1U << 7;
 inline constexpr uint16_t kFlagCanMultiConn = 1U << 8;
 inline constexpr uint16_t kFlagSendCache = 1U << 10;
+inline constexpr uint16_t kFlagSendFastZero = 1U << 11;
 
 // "Option types".
 inline constexpr uint32_t kOptExportName = 1;
@@ -42,12 +46,15 @@ inline constexpr uint32_t kOptExtendedHeaders = 11;
 inline constexpr uint32_t kRepAck = 1;
 inline constexpr uint32_t kRepServer = 2;
 inline constexpr uint32_t kRepInfo = 3;
+inline constexpr uint32_t kRepMetaContext = 4;
 inline constexpr uint32_t kRepErrorBit = 1U << 31;
 inline constexpr uint32_t kRepErrUnsup = kRepErrorBit + 1;
 inline constexpr uint32_t kRepErrPolicy = kRepErrorBit + 2;
 inline constexpr uint32_t kRepErrInvalid = kRepErrorBit + 3;
+inline constexpr uint32_t kRepErrTlsReqd = kRepErrorBit + 5;
 inline constexpr uint32_t kRepErrUnknown = kRepErrorBit + 6;
 inline constexpr uint32_t kRepErrTooBig = kRepErrorBit + 9;
+inline constexpr uint32_t kRepErrExtHeaderReqd = kRepErrorBit + 10;
 
 // NBD_REP_INFO information types.
 inline constexpr uint16_t kInfoExport = 0;
@@ -55,14 +62,18 @@ inline constexpr uint16_t kInfoName = 1;
 inline constexpr uint16_t kInfoDescription = 2;
 inline constexpr uint16_t kInfoBlockSize = 3;
 
-// "Request message", "Simple reply message" and "Structured reply chunk message".
+// "Request message", "Simple reply message", "Structured reply chunk message" and "Extended reply
+// chunk message". Extended headers are in the specification's branch extension-ext-header.
 inline constexpr uint32_t kRequestMagic = 0x25609513;
 inline constexpr uint32_t kSimpleReplyMagic = 0x67446698;
 inline constexpr uint32_t kStructuredReplyMagic = 0x668e33ef;
+inline constexpr uint32_t kExtendedRequestMagic = 0x21e41c71;
+inline constexpr uint32_t kExtendedReplyMagic = 0x6e8a278c;
 inline constexpr size_t kRequestBytes = 28;
+inline constexpr size_t kExtendedRequestBytes = 32;
 inline constexpr size_t kSimpleReplyBytes = 16;
 inline constexpr size_t kChunkHeaderBytes = 20;
-inline constexpr size_t kDataChunkHeaderBytes = kChunkHeaderBytes + 8;
+inline constexpr size_t kExtendedChunkHeaderBytes = 32;
 
 // "Request types".
 inline constexpr uint16_t kCmdRead = 0;
@@ -75,12 +86,20 @@ inline constexpr uint16_t kCmdWriteZeroes = 6;
 inline constexpr uint16_t kCmdBlockStatus = 7;
 
 // "Command flags".
+inline constexpr uint16_t kCmdFlagFua = 1U << 0;
+inline constexpr uint16_t kCmdFlagNoHole = 1U << 1;
 inline constexpr uint16_t kCmdFlagDf = 1U << 2;
+inline constexpr uint16_t kCmdFlagReqOne = 1U << 3;
+inline constexpr uint16_t kCmdFlagFastZero = 1U << 4;
+inline constexpr uint16_t kCmdFlagPayloadLen = 1U << 5;
 
 // "Structured reply flags" and "Structured reply types".
 inline constexpr uint16_t kReplyFlagDone = 1U << 0;
 inline constexpr uint16_t kReplyTypeNone = 0;
 inline constexpr uint16_t kReplyTypeOffsetData = 1;
+inline constexpr uint16_t kReplyTypeOffsetHole = 2;
+inline constexpr uint16_t kReplyTypeBlockStatus = 5;
+inline constexpr uint16_t kReplyTypeBlockStatusExt = 6;
 inline constexpr uint16_t kReplyTypeError = (1U << 15) + 1;
 inline constexpr uint16_t kReplyTypeErrorOffset = (1U << 15) + 2;
 
@@ -88,8 +107,14 @@ inline constexpr uint16_t kReplyTypeErrorOffset = (1U << 15) + 2;
 inline constexpr uint32_t kEPerm = 1;
 inline constexpr uint32_t kEIo = 5;
 inline constexpr uint32_t kEInval = 22;
+inline constexpr uint32_t kENoSpc = 28;
 inline constexpr uint32_t kEOverflow = 75;
+inline constexpr uint32_t kENotSup = 95;
 inline constexpr uint32_t kEShutdown = 108;
+
+// The status flags of "base:allocation".
+inline constexpr uint32_t kStateHole = 1U << 0;
+inline constexpr uint32_t kStateZero = 1U << 1;
 
 // "Size constraints": what NBD_INFO_BLOCK_SIZE tells, and the longest string of the protocol.
 inline constexpr uint32_t kMinBlock = 1;

@@ -1,5 +1,6 @@
 #include "blockdev/impl/nbd_session.h"
 
+#include <fmt/format.h>
 #include <linux/sockios.h>
 #include <poll.h>
 #include <spdlog/spdlog.h>
@@ -12,6 +13,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/io_flusher.h"
 #include "base/status.h"
 
 namespace blobcache::blockdev {
@@ -25,10 +27,10 @@ constexpr size_t kMaxPieces = 1024;
 constexpr std::chrono::microseconds kGather{20};
 /// Unread bytes (as the kernel counts its buffers) that keep a client busy for the time of a batch.
 constexpr int kPlenty = 32 << 10;
+/// How long a connection keeps memory that others may want.
+constexpr int kSpareMs = 1000;
 /// How long stop() lets a client take its last replies.
 constexpr std::chrono::milliseconds kStopGrace{500};
-
-bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
 
 int ms_until(std::chrono::steady_clock::time_point when,
              std::chrono::steady_clock::time_point now) {
@@ -52,7 +54,7 @@ absl::StatusOr<std::unique_ptr<NbdSession>> NbdSession::create(base::UniqueFd so
 NbdSession::NbdSession(base::UniqueFd socket, std::string peer, const NbdSessionOptions& options,
                        ExportDirectory& exports, NbdShared& shared,
                        std::shared_ptr<CompletionQueue> completions)
-    : socket_(std::move(socket)),
+    : wire_(std::move(socket)),
       peer_(std::move(peer)),
       options_(options),
       stall_copy_(absl::ToChronoNanoseconds(options.stall_copy)),
@@ -61,6 +63,7 @@ NbdSession::NbdSession(base::UniqueFd socket, std::string peer, const NbdSession
       counters_(shared.counters),
       log_(shared.log),
       copies_(shared.copies),
+      payloads_(shared.payloads),
       busy_wait_(shared.spin_slots),
       completions_(std::move(completions)),
       buffer_(kBufferBytes) {}
@@ -72,19 +75,26 @@ void NbdSession::stop() {
 
 void NbdSession::run() {
   {
-    Handshake handshake(exports_);
+    Handshake handshake(exports_, options_.tls);
     if (shake_hands(handshake)) {
-      spdlog::debug("nbd: {}: reads {}", peer_, handshake.chosen().name);
-      Transmission transmission(std::move(handshake.chosen()), handshake.structured_replies(),
-                                options_.max_requests, completions_);
+      spdlog::debug("nbd: {}: uses {}", peer_, handshake.chosen().name);
+      const MetaContextSet contexts = handshake.meta_contexts();
+      // The client may be a kernel whose block device this is. Its driver asks for simple replies,
+      // and what memory holds for a device is written back only to one that can be written. Others
+      // are left as they are: memory that must not be waited for is harder to get.
+      if (handshake.style() == nbd::HeaderStyle::kSimple &&
+          !handshake.chosen().device->read_only()) {
+        base::become_io_flusher();
+      }
+      Transmission transmission(std::move(handshake.chosen()), handshake.style(), contexts,
+                                options_.limits, completions_, payloads_);
       transmit(transmission);
     } else if (!handshake.violation().empty()) {
       complain(handshake.violation());
     }
   }
   give_copies_back();
-  ::shutdown(socket_.get(),
-             SHUT_RDWR);  // the fd itself stays ours until stop() cannot come any more
+  wire_.shut_down();
 }
 
 bool NbdSession::shake_hands(Handshake& handshake) {
@@ -98,6 +108,11 @@ bool NbdSession::shake_hands(Handshake& handshake) {
     const size_t before = bytes.size();
     const Handshake::State state = handshake.advance(bytes, out);
     keep(bytes);
+    if (state == Handshake::State::kStartTls) {
+      if (!send_text(out, deadline) || !start_tls(deadline)) return false;
+      handshake.tls_started();
+      continue;
+    }
     if (state != Handshake::State::kNegotiating) {
       return send_text(out, deadline) && state == Handshake::State::kTransmission;
     }
@@ -108,14 +123,38 @@ bool NbdSession::shake_hands(Handshake& handshake) {
   }
 }
 
+bool NbdSession::start_tls(Clock::time_point deadline) {
+  if (begin_ != end_) {
+    complain("it sent more in clear after it had asked for TLS");
+    return false;
+  }
+  bool going = wire_.start_tls(options_.tls_context);
+  while (going) {
+    switch (wire_.shake_hands()) {
+      case Wire::Handshake::kDone:
+        return true;
+      case Wire::Handshake::kWantsRead:
+        going = wait_handshake(POLLIN, deadline);
+        break;
+      case Wire::Handshake::kWantsWrite:
+        going = wait_handshake(POLLOUT, deadline);
+        break;
+      case Wire::Handshake::kFailed:
+        complain(fmt::format("TLS failed: {}", wire_.tls_error()));
+        return false;
+    }
+  }
+  return false;
+}
+
 bool NbdSession::send_text(std::string& text, Clock::time_point deadline) {
   size_t sent = 0;
   while (sent < text.size()) {
-    const ssize_t n =
-        ::send(socket_.get(), text.data() + sent, text.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n >= 0) {
+    iovec rest{text.data() + sent, text.size() - sent};
+    const ssize_t n = wire_.send({&rest, 1});
+    if (n > 0) {
       sent += static_cast<size_t>(n);
-    } else if (errno != EINTR && (!would_block(errno) || !wait_handshake(POLLOUT, deadline))) {
+    } else if (n == Wire::kDead || !wait_handshake(POLLOUT, deadline)) {
       return false;
     }
   }
@@ -125,7 +164,7 @@ bool NbdSession::send_text(std::string& text, Clock::time_point deadline) {
 
 /// Waits for the socket. False when it is too late, or the server stops, or the client is gone.
 bool NbdSession::wait_handshake(short events, Clock::time_point deadline) {
-  std::array<pollfd, 2> fds{{{socket_.get(), events, 0}, {completions_->wake_fd(), POLLIN, 0}}};
+  std::array<pollfd, 2> fds{{{wire_.fd(), events, 0}, {completions_->wake_fd(), POLLIN, 0}}};
   const Clock::time_point now = Clock::now();
   if (now >= deadline) {
     complain("its handshake took too long");
@@ -153,7 +192,7 @@ void NbdSession::transmit(Transmission& transmission) {
     if (io == Io::kProgress) continue;  // what was sent may have made room for more
     if (transmission.wants_input()) {
       if (sent_) let_requests_gather();
-      io = receive();
+      io = receive(transmission);
     }
     if (io == Io::kNothing) io = watch(transmission);
     if (io == Io::kDead) return;
@@ -174,12 +213,12 @@ void NbdSession::let_requests_gather() {
   sent_ = false;
   if (!busy_wait_.hot()) return;
   int unread = 0;
-  if (::ioctl(socket_.get(), SIOCOUTQ, &unread) != 0) return;
+  if (::ioctl(wire_.fd(), SIOCOUTQ, &unread) != 0) return;
   const int enough = std::max(unread / 2, kPlenty);
   const Clock::time_point until = Clock::now() + kGather;
   while (unread > enough && Clock::now() < until && !completions_->any()) {
     BusyWait::relax();
-    if (::ioctl(socket_.get(), SIOCOUTQ, &unread) != 0) return;
+    if (::ioctl(wire_.fd(), SIOCOUTQ, &unread) != 0) return;
   }
 }
 
@@ -187,9 +226,9 @@ void NbdSession::let_requests_gather() {
 NbdSession::Io NbdSession::watch(Transmission& transmission) {
   if (blocked_ || !transmission.wants_input()) return Io::kNothing;
   Io io = Io::kNothing;
-  const bool came = busy_wait_.spin([this, &io] {
+  const bool came = busy_wait_.spin([this, &io, &transmission] {
     if (completions_->any() || stopping_.load(std::memory_order_relaxed)) return true;
-    io = receive();
+    io = receive(transmission);
     return io != Io::kNothing;
   });
   return came && io == Io::kNothing ? Io::kProgress : io;
@@ -203,10 +242,23 @@ NbdSession::Io NbdSession::receive() {
     end_ -= begin_;
     begin_ = 0;
   }
-  const ssize_t n =
-      ::recv(socket_.get(), buffer_.data() + end_, buffer_.size() - end_, MSG_DONTWAIT);
+  const ssize_t n = wire_.receive(absl::MakeSpan(buffer_).subspan(end_));
+  if (n > 0) end_ += static_cast<size_t>(n);
+  return received(n);
+}
+
+/// What clients write goes where the device will take it from, when that saves a copy.
+NbdSession::Io NbdSession::receive(Transmission& transmission) {
+  const absl::Span<std::byte> target = transmission.payload_target();
+  if (begin_ != end_ || target.empty()) return receive();
+  const ssize_t n = wire_.receive(target);
+  if (n > 0) transmission.payload_received(static_cast<size_t>(n));
+  return received(n);
+}
+
+/// So many bytes have come, or why none have.
+NbdSession::Io NbdSession::received(ssize_t n) {
   if (n > 0) {
-    end_ += static_cast<size_t>(n);
     counters_.bytes_in.fetch_add(static_cast<uint64_t>(n), std::memory_order_relaxed);
     return Io::kProgress;
   }
@@ -215,22 +267,19 @@ NbdSession::Io NbdSession::receive() {
     input_ended_ = true;
     return Io::kProgress;
   }
-  return would_block(errno) || errno == EINTR ? Io::kNothing : Io::kDead;
+  return n == Wire::kBlocked ? Io::kNothing : Io::kDead;
 }
 
 /// Sends what the socket takes. When that is not all, the socket is blocked until poll() says
 /// otherwise.
 NbdSession::Io NbdSession::flush(ReplyQueue& replies) {
   std::array<iovec, kMaxPieces> pieces;
-  msghdr message{};
-  message.msg_iov = pieces.data();
-  message.msg_iovlen = replies.gather(absl::MakeSpan(pieces));
+  const size_t count = replies.gather(absl::MakeSpan(pieces));
   size_t total = 0;
-  for (size_t i = 0; i < message.msg_iovlen; ++i) total += pieces[i].iov_len;
-  const ssize_t n = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-  if (n < 0 && errno == EINTR) return Io::kProgress;
-  if (n < 0 && !would_block(errno)) return Io::kDead;
-  const size_t sent = n < 0 ? 0 : static_cast<size_t>(n);
+  for (size_t i = 0; i < count; ++i) total += pieces[i].iov_len;
+  const ssize_t n = wire_.send(absl::MakeSpan(pieces).first(count));
+  if (n == Wire::kDead) return Io::kDead;
+  const size_t sent = n == Wire::kBlocked ? 0 : static_cast<size_t>(n);
   replies.sent(sent);
   sent_ = true;
   counters_.bytes_out.fetch_add(sent, std::memory_order_relaxed);
@@ -253,17 +302,19 @@ bool NbdSession::wait(Transmission& transmission) {
   } else {
     pins_timed_ = false;
     give_copies_back();
+    if (transmission.has_spare()) timeout = kSpareMs;
   }
   short events = 0;
   if (transmission.wants_input()) events |= POLLIN;
-  if (blocked_) events |= POLLOUT;
+  if (blocked_ || wire_.reading_wants_write()) events |= POLLOUT;
   if (!completions_->arm()) return true;
-  std::array<pollfd, 2> fds{{{socket_.get(), events, 0}, {completions_->wake_fd(), POLLIN, 0}}};
+  std::array<pollfd, 2> fds{{{wire_.fd(), events, 0}, {completions_->wake_fd(), POLLIN, 0}}};
   busy_wait_.before_sleep();
   const int ready = ::poll(fds.data(), fds.size(), timeout);
   busy_wait_.after_sleep();
   completions_->disarm(ready > 0 && fds[1].revents != 0);
   if (ready < 0 && errno != EINTR) return false;
+  if (ready == 0 && !timed) transmission.free_spare();
   if (ready <= 0) return true;
   if ((fds[0].revents & POLLOUT) != 0) blocked_ = false;
   // The client is gone whole, not only done with sending; what it sent before is read first.
@@ -326,7 +377,7 @@ void NbdSession::report(Transmission& transmission) {
     counters_.errors.fetch_add(tally.errors, std::memory_order_relaxed);
     const absl::Status error = transmission.take_error();
     if (!error.ok() && log_.allow()) {
-      spdlog::warn("nbd: {}: reading {} failed: {}", peer_, transmission.export_name(),
+      spdlog::warn("nbd: {}: a request of {} failed: {}", peer_, transmission.export_name(),
                    base::message(error));
     }
   }

@@ -12,12 +12,15 @@
 #include "absl/time/time.h"
 #include "base/unique_fd.h"
 #include "blockdev/impl/busy_wait.h"
+#include "blockdev/impl/byte_allowance.h"
 #include "blockdev/impl/completion_queue.h"
-#include "blockdev/impl/copy_allowance.h"
+#include "blockdev/impl/export_directory.h"
 #include "blockdev/impl/log_limiter.h"
 #include "blockdev/impl/nbd_codec.h"
 #include "blockdev/impl/nbd_handshake.h"
 #include "blockdev/impl/nbd_transmission.h"
+#include "blockdev/impl/wire.h"
+#include "blockdev/tls.h"
 
 namespace blobcache::blockdev {
 
@@ -31,18 +34,23 @@ struct NbdCounters {
 
 /// What a server's connections share.
 struct NbdShared {
-  static constexpr uint64_t kCopyBytes = uint64_t{256} << 20;
+  /// Beside the memory budget; with it the daemon stays within what it is said to take.
+  static constexpr uint64_t kCopyBytes = uint64_t{64} << 20;
+  static constexpr uint64_t kPayloadBytes = uint64_t{64} << 20;
 
   explicit NbdShared(uint32_t processors, uint64_t copy_bytes = kCopyBytes)
       : spin_slots(processors), copies(copy_bytes) {}
   NbdCounters counters;
   LogLimiter log;
   SpinSlots spin_slots;
-  CopyAllowance copies;
+  ByteAllowance copies;
+  ByteAllowance payloads{kPayloadBytes};  ///< of what clients write; see PayloadBuffers
 };
 
 struct NbdSessionOptions {
-  uint32_t max_requests = 128;
+  TransmissionLimits limits;
+  TlsMode tls = TlsMode::kOff;
+  std::shared_ptr<TlsContext> tls_context = nullptr;  ///< unless kOff
   absl::Duration handshake_timeout;
   absl::Duration stall_copy;
   absl::Duration stall_cut;
@@ -87,10 +95,13 @@ class NbdSession {
              std::shared_ptr<CompletionQueue> completions);
 
   bool shake_hands(Handshake& handshake);
+  bool start_tls(Clock::time_point deadline);
   bool send_text(std::string& text, Clock::time_point deadline);
   void transmit(Transmission& transmission);
   void begin_stop(Transmission& transmission);
   Io receive();
+  Io receive(Transmission& transmission);
+  Io received(ssize_t n);
   Io flush(ReplyQueue& replies);
   void let_requests_gather();
   Io watch(Transmission& transmission);
@@ -108,7 +119,7 @@ class NbdSession {
   }
   void keep(nbd::Bytes rest) { begin_ = end_ - rest.size(); }
 
-  base::UniqueFd socket_;
+  Wire wire_;
   const std::string peer_;
   const NbdSessionOptions options_;
   const std::chrono::nanoseconds stall_copy_;
@@ -116,7 +127,8 @@ class NbdSession {
   ExportDirectory& exports_;
   NbdCounters& counters_;
   LogLimiter& log_;
-  CopyAllowance& copies_;
+  ByteAllowance& copies_;
+  ByteAllowance& payloads_;
   BusyWait busy_wait_;
   const std::shared_ptr<CompletionQueue> completions_;
   std::atomic<bool> stopping_ = false;

@@ -55,7 +55,7 @@ size_t ReplyQueue::gather(absl::Span<iovec> into) const {
     if (pieces > into.size() - used) break;
     add_piece(into, used, skip, const_cast<std::byte*>(reply.header.data()), reply.header_bytes);
     if (!reply.owned.empty()) {
-      add_piece(into, used, skip, const_cast<std::byte*>(reply.owned.data()), reply.owned.size());
+      add_piece(into, used, skip, reply.owned.data(), reply.owned.size());
       continue;
     }
     for (const iovec& piece : reply.range.pieces()) {
@@ -91,11 +91,11 @@ void ReplyQueue::copy_out() {
   for (size_t i = 0; i < count_; ++i) {
     Reply& reply = at(i);
     if (reply.range.pieces().empty()) continue;
-    std::vector<std::byte> copy;
-    copy.reserve(reply.range.size_bytes());
+    ByteBuffer copy(reply.range.size_bytes());
+    std::byte* to = copy.data();
     for (const iovec& piece : reply.range.pieces()) {
-      const auto* from = static_cast<const std::byte*>(piece.iov_base);
-      copy.insert(copy.end(), from, from + piece.iov_len);
+      std::memcpy(to, piece.iov_base, piece.iov_len);
+      to += piece.iov_len;
     }
     reply.owned = std::move(copy);
     reply.range.release();
@@ -120,7 +120,7 @@ void ReplyQueue::grow() {
 void ReplyQueue::reset(Reply& reply) {
   reply.header_bytes = 0;
   reply.range.release();
-  if (reply.owned.capacity() > 0) reply.owned = {};
+  if (!reply.owned.empty()) reply.owned = {};
   reply.payload_bytes = 0;
   reply.ends_request = true;
 }

@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include "blockdev/impl/nbd_codec.h"
+#include "blockdev/impl/byte_buffer.h"
+#include "blockdev/impl/nbd_reply_codec.h"
 #include "store/page/pinned_range.h"
 
 namespace blobcache::blockdev {
@@ -20,7 +21,7 @@ struct Reply {
   nbd::ReplyHeader header;
   size_t header_bytes = 0;
   page::PinnedRange range;
-  std::vector<std::byte> owned;  ///< used when not empty, in place of `range`
+  ByteBuffer owned;  ///< used when not empty, in place of `range`
   uint64_t payload_bytes = 0;
   bool ends_request = true;  ///< the last message of the reply to one request
 };

@@ -10,13 +10,15 @@
 #include "absl/synchronization/mutex.h"
 #include "store/page/object.h"
 #include "store/tree/namespace.h"
+#include "store/volume/image.h"
 
 namespace blobcache::fusefs {
 
-/// What one open(2) holds: the object, which stays readable when its name is gone, and what its
-/// node looked like, for fstat(2) after that. Immutable.
+/// What one open(2) holds: the object, which stays readable when its name is gone, or the image,
+/// and what its node looked like, for fstat(2) after that. Immutable.
 struct OpenFile {
-  page::ObjectRef object;
+  page::ObjectRef object;                ///< of a file
+  std::shared_ptr<volume::Image> image;  ///< of an image
   tree::Node node;
 };
 

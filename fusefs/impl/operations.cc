@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "base/status.h"
+#include "fusefs/impl/kept_arguments.h"
 #include "store/page/geometry.h"
-#include "store/tree/digest.h"
 
 namespace blobcache::fusefs {
 
@@ -52,6 +52,26 @@ struct Operations::Table {
     }
   };
 
+  /// An operation on a node that asks the tree about it, which may have to wait for an origin.
+  template <auto method>
+  struct Ask;
+  template <typename... Arguments, void (Operations::*method)(fuse_req_t, fuse_ino_t, Arguments...)>
+  struct Ask<method> {
+    static void call(fuse_req_t request, fuse_ino_t node, Arguments... arguments) noexcept {
+      Operations& operations = self(request);
+      operations.requests_.fetch_add(1, std::memory_order_relaxed);
+      if (!operations.names_.waits(node)) {
+        (operations.*method)(request, node, arguments...);
+        return;
+      }
+      operations.run_waiting(
+          request, node,
+          [&operations, request, node, kept = KeptArguments<Arguments...>(arguments...)]() mutable {
+            kept.apply([&](Arguments... again) { (operations.*method)(request, node, again...); });
+          });
+    }
+  };
+
   static void init(void* operations, fuse_conn_info* connection) noexcept {
     static_cast<Operations*>(operations)->init(connection);
   }
@@ -73,20 +93,20 @@ struct Operations::Table {
 fuse_lowlevel_ops Operations::Table::make() {
   fuse_lowlevel_ops out = {};
   out.init = &init;
-  out.lookup = &Call<&Operations::lookup>::call;
+  out.lookup = &Ask<&Operations::lookup>::call;
   out.forget = &Call<&Operations::forget>::call;
   out.forget_multi = &Call<&Operations::forget_multi>::call;
-  out.getattr = &Call<&Operations::getattr>::call;
-  out.open = &Call<&Operations::open>::call;
+  out.getattr = &Ask<&Operations::getattr>::call;
+  out.open = &Ask<&Operations::open>::call;
   out.read = &Call<&Operations::read>::call;
   out.release = &Call<&Operations::release>::call;
-  out.opendir = &Call<&Operations::opendir>::call;
-  out.readdir = &Call<&Operations::readdir>::call;
-  out.readdirplus = &Call<&Operations::readdirplus>::call;
+  out.opendir = &Ask<&Operations::opendir>::call;
+  out.readdir = &Ask<&Operations::readdir>::call;
+  out.readdirplus = &Ask<&Operations::readdirplus>::call;
   out.releasedir = &Call<&Operations::releasedir>::call;
   out.statfs = &Call<&Operations::statfs>::call;
-  out.getxattr = &Call<&Operations::getxattr>::call;
-  out.listxattr = &Call<&Operations::listxattr>::call;
+  out.getxattr = &Ask<&Operations::getxattr>::call;
+  out.listxattr = &Ask<&Operations::listxattr>::call;
   // Mounted read-only, so the kernel refuses these itself; but a mount can be made writable from
   // outside (mount -o remount,rw).
   out.setattr = &read_only;
@@ -139,6 +159,20 @@ void Operations::init(fuse_conn_info* connection) {
   initialised_.Notify();
 }
 
+/// Counted, so that the end of the mount waits for it.
+void Operations::run_waiting(fuse_req_t request, tree::NodeId node,
+                             absl::AnyInvocable<void()> call) {
+  const uint64_t id = pending_.begin();
+  const bool runs = names_.run(node, [this, id, call = std::move(call)]() mutable {
+    call();
+    call = nullptr;
+    pending_.end(id);
+  });
+  if (runs) return;
+  fail(request, EIO, absl::UnavailableError("too much waits for its origin"), "ask about", node);
+  pending_.end(id);
+}
+
 // Names and attributes.
 
 absl::Duration Operations::timeout_of(tree::NodeId parent) const {
@@ -169,10 +203,11 @@ void Operations::forget_multi(fuse_req_t request, size_t /*count*/, fuse_forget_
 
 absl::StatusOr<tree::Node> Operations::stat(tree::NodeId node) const {
   absl::StatusOr<tree::Node> out = names_.stat(node);
-  if (!absl::IsNotFound(out.status())) return out;
+  if (out.ok()) return out;
   std::optional<OpenFile> open = open_files_.find(node);
   if (!open.has_value()) return out;
-  open->node.links = 0;  // the name is gone, an open file is left
+  // An open file is left: of a name that is gone, or of an origin that is away for now.
+  if (absl::IsNotFound(out.status())) open->node.links = 0;
   return open->node;
 }
 
@@ -206,19 +241,32 @@ void Operations::open(fuse_req_t request, fuse_ino_t node, fuse_file_info* file)
   if ((file->flags & O_ACCMODE) != O_RDONLY || (file->flags & O_TRUNC) != 0) {
     return fail(request, EROFS);
   }
-  absl::StatusOr<tree::Node> found = names_.stat(node);
-  absl::StatusOr<page::ObjectRef> object =
-      found.ok() ? names_.open(node) : absl::StatusOr<page::ObjectRef>(found.status());
-  if (!object.ok()) {
-    return fail(request, errno_of_node(object.status()), object.status(), "open", node);
+  absl::StatusOr<OpenFile> opened = open_node(node);
+  if (!opened.ok()) {
+    return fail(request, errno_of_node(opened.status()), opened.status(), "open", node);
   }
-  file->fh = open_files_.add(OpenFile{*std::move(object), *std::move(found)});
-  file->keep_cache = 1;  // a node's bytes never change
+  // A file's bytes never change while it is open, and mostly not at all; an image's do, by ways
+  // that the kernel does not see.
+  const bool is_image = opened->image != nullptr;
+  file->keep_cache = !is_image && opened->node.steady ? 1 : 0;
+  file->direct_io = is_image ? 1 : 0;
   file->noflush = 1;
+  file->fh = open_files_.add(*std::move(opened));
   const uint64_t handle = file->fh;
   if (fuse_reply_open(request, file) == -ENOENT) {
     open_files_.remove(handle);  // open(2) was interrupted: no RELEASE will come
   }
+}
+
+absl::StatusOr<OpenFile> Operations::open_node(tree::NodeId node) {
+  OpenFile file;
+  BLOBCACHE_ASSIGN_OR_RETURN(file.node, names_.stat(node));
+  if (file.node.type == tree::NodeType::kImage) {
+    BLOBCACHE_ASSIGN_OR_RETURN(file.image, names_.open_image(node));
+  } else {
+    BLOBCACHE_ASSIGN_OR_RETURN(file.object, names_.open(node));
+  }
+  return file;
 }
 
 void Operations::release(fuse_req_t request, fuse_ino_t /*node*/, fuse_file_info* file) {
@@ -228,9 +276,11 @@ void Operations::release(fuse_req_t request, fuse_ino_t /*node*/, fuse_file_info
 
 void Operations::read(fuse_req_t request, fuse_ino_t node, size_t length, off_t offset,
                       fuse_file_info* file) {
-  page::Object& object = *OpenFiles::file(file->fh).object;
-  const uint64_t size = object.size_bytes();
+  const OpenFile& opened = OpenFiles::file(file->fh);
   const auto begin = static_cast<uint64_t>(offset);
+  if (opened.image != nullptr) return read_image(request, opened, begin, length);
+  page::Object& object = *opened.object;
+  const uint64_t size = object.size_bytes();
   if (begin >= size || length == 0) {
     fuse_reply_buf(request, nullptr, 0);
     return;
@@ -243,6 +293,32 @@ void Operations::read(fuse_req_t request, fuse_ino_t node, size_t length, off_t 
   page::PinnedRange range;
   if (object.try_read(begin, wanted, range)) return reply_range(request, range);
   read_missing(request, object, begin, wanted);
+}
+
+void Operations::read_image(fuse_req_t request, const OpenFile& file, uint64_t offset,
+                            size_t length) {
+  // Held: once it is answered the kernel may give the file back, while read() is still on its way.
+  const std::shared_ptr<volume::Image> image = file.image;
+  const tree::NodeId node = file.node.id;
+  const uint64_t size = image->size_bytes();
+  if (offset >= size || length == 0) {
+    fuse_reply_buf(request, nullptr, 0);
+    return;
+  }
+  std::vector<std::byte> buffer(std::min<uint64_t>(length, size - offset));
+  const auto into = absl::MakeSpan(buffer);  // a vector's bytes stay where they are when it moves
+  // Counted, so that the end of the mount waits for it; an image's read cannot be interrupted.
+  const uint64_t id = pending_.begin();
+  image->read(offset, into,
+              [this, request, id, node, buffer = std::move(buffer)](absl::Status status) {
+                if (!status.ok()) {
+                  fail(request, errno_of(status), status, "read", node);
+                } else if (fuse_reply_buf(request, reinterpret_cast<const char*>(buffer.data()),
+                                          buffer.size()) == 0) {
+                  bytes_out_.fetch_add(buffer.size(), std::memory_order_relaxed);
+                }
+                pending_.end(id);
+              });
 }
 
 void Operations::read_missing(fuse_req_t request, page::Object& object, uint64_t offset,
@@ -358,63 +434,6 @@ absl::Status Operations::fill(DirectoryBuffer& buffer, Listing listing, tree::No
     if (entries.size() < wanted) break;
   }
   return absl::OkStatus();
-}
-
-// Extended attributes.
-
-absl::StatusOr<std::string> Operations::attribute(tree::NodeId node, std::string_view name) {
-  tree::Node found;
-  BLOBCACHE_ASSIGN_OR_RETURN(found, stat(node));
-  if (found.type != tree::NodeType::kFile) return std::string();
-  if (name == kDigestAttribute) {
-    return found.digest.has_value() ? tree::format_digest(*found.digest) : std::string();
-  }
-  absl::StatusOr<page::ObjectRef> object = names_.open(node);
-  if (absl::IsNotFound(object.status())) {
-    if (std::optional<OpenFile> open = open_files_.find(node)) object = std::move(open->object);
-  }
-  BLOBCACHE_RETURN_IF_ERROR(object.status());
-  const absl::StatusOr<page::Residency> residency = (*object)->residency();
-  if (absl::IsNotFound(residency.status())) return std::string();  // no file that could tell
-  BLOBCACHE_RETURN_IF_ERROR(residency.status());
-  return format_residency(*residency);
-}
-
-void Operations::getxattr(fuse_req_t request, fuse_ino_t node, const char* name, size_t room) {
-  // The kernel and ls ask for attributes that no file has (security.*) all the time: no error of
-  // anyone's.
-  if (name != kDigestAttribute && name != kTierAttribute) {
-    fuse_reply_err(request, ENODATA);
-    return;
-  }
-  const absl::StatusOr<std::string> value = attribute(node, name);
-  if (!value.ok()) {
-    return fail(request, errno_of_node(value.status()), value.status(), "tell an attribute of",
-                node);
-  }
-  if (value->empty()) {
-    fuse_reply_err(request, ENODATA);
-    return;
-  }
-  reply_attribute(request, *value, room);
-}
-
-void Operations::listxattr(fuse_req_t request, fuse_ino_t node, size_t room) {
-  const absl::StatusOr<tree::Node> found = stat(node);
-  if (!found.ok()) {
-    return fail(request, errno_of_node(found.status()), found.status(), "list attributes of", node);
-  }
-  reply_attribute(request, attribute_names(*found), room);
-}
-
-void Operations::reply_attribute(fuse_req_t request, std::string_view value, size_t room) {
-  if (room == 0) {
-    fuse_reply_xattr(request, value.size());
-  } else if (value.size() > room) {
-    fuse_reply_err(request, ERANGE);
-  } else {
-    fuse_reply_buf(request, value.data(), value.size());
-  }
 }
 
 // Errors.

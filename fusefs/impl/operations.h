@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/notification.h"
 #include "base/door_stats.h"
@@ -23,10 +24,11 @@ namespace blobcache::fusefs {
 /// read-only.
 ///
 /// Threads: libfuse calls an operation on one of its workers, several at once and in no order; each
-/// operation answers its request exactly once. All but one answer before they return. The exception
-/// is a read whose pages are not in RAM: the worker hands it to the store and is free, and a thread
-/// of the store answers. So no worker ever waits for a page, though one may wait for the catalog
-/// for a moment.
+/// operation answers its request exactly once. Nearly all answer before they return. The exceptions
+/// are a read whose pages are not in RAM: the worker hands it to the store and is free, and a
+/// thread of the store answers; and what is asked about a node of an origin, which a thread of that
+/// origin does and answers. So no worker ever waits for a page or the network, though one may wait
+/// for the catalog for a moment.
 ///
 /// An inode number is a tree::NodeId. The tree keeps its nodes itself, so there is no table of
 /// inodes here and a FORGET has nothing to do.
@@ -76,9 +78,12 @@ class Operations {
   void getxattr(fuse_req_t request, fuse_ino_t node, const char* name, size_t room);
   void listxattr(fuse_req_t request, fuse_ino_t node, size_t room);
 
+  void run_waiting(fuse_req_t request, tree::NodeId node, absl::AnyInvocable<void()> call);
   void read_missing(fuse_req_t request, page::Object& object, uint64_t offset, uint64_t length);
   void finish_read(fuse_req_t request, uint64_t id, const page::Object& object,
                    const absl::StatusOr<page::PinnedRange>& range);
+  void read_image(fuse_req_t request, const OpenFile& file, uint64_t offset, size_t length);
+  [[nodiscard]] absl::StatusOr<OpenFile> open_node(tree::NodeId node);
   void reply_range(fuse_req_t request, const page::PinnedRange& range);
   void list(fuse_req_t request, fuse_ino_t node, size_t room, off_t offset, Listing listing);
   [[nodiscard]] absl::Status fill(DirectoryBuffer& buffer, Listing listing, tree::NodeId node,

@@ -7,31 +7,15 @@
 #include "net/impl/grpc_status.h"
 #include "net/impl/put_stream.h"
 #include "net/impl/read_stream.h"
+#include "net/node_message.h"
 
 namespace blobcache::net {
 namespace {
 
-v1::Node to_message(const tree::Node& node) {
-  v1::Node message;
-  message.set_type(node.type == tree::NodeType::kDirectory ? v1::Node::DIRECTORY : v1::Node::FILE);
-  message.set_size(node.size_bytes);
-  message.set_mode(node.mode);
-  message.set_uid(node.uid);
-  message.set_gid(node.gid);
-  message.set_links(node.links);
-  message.set_modified_ns(absl::ToUnixNanos(node.modified));
-  message.set_changed_ns(absl::ToUnixNanos(node.changed));
-  if (node.digest.has_value()) {
-    message.set_digest(node.digest->bytes.data(), node.digest->bytes.size());
-  }
-  message.set_node_id(node.id);
-  return message;
-}
-
 absl::Status stat(tree::Namespace& names, const v1::StatRequest& request,
                   v1::StatResponse& response) {
   BLOBCACHE_ASSIGN_OR_RETURN(const tree::Node node, names.resolve(request.path()));
-  *response.mutable_node() = to_message(node);
+  fill(node, *response.mutable_node());
   if (!request.residency() || node.type != tree::NodeType::kFile) return absl::OkStatus();
   BLOBCACHE_ASSIGN_OR_RETURN(const page::ObjectRef object, names.open(node.id));
   BLOBCACHE_ASSIGN_OR_RETURN(const page::Residency residency, object->residency());
@@ -53,8 +37,7 @@ class StatCall final : public grpc::ServerUnaryReactor {
       finish(status);
       return;
     }
-    door.senders().run(
-        [this, &request, &response] { finish(stat(door_.names(), request, response)); });
+    door.senders().run([this, &request, &response] { run(request, response); });
   }
 
   void OnDone() override {
@@ -63,6 +46,13 @@ class StatCall final : public grpc::ServerUnaryReactor {
   }
 
  private:
+  /// On this thread, unless the path is an origin's, which may be away.
+  void run(const v1::StatRequest& request, v1::StatResponse& response) {
+    const bool runs = door_.names().run(request.path(), [this, &request, &response] {
+      finish(stat(door_.names(), request, response));
+    });
+    if (!runs) finish(absl::UnavailableError("too much waits for its origin"));
+  }
   void finish(const absl::Status& status) {
     door_.report("stat", status);
     Finish(to_grpc(status));

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "net/impl/raw_call.h"
 #include "net/rpc_client.h"
+#include "store/page/geometry.h"
 #include "store/page/object_key.h"
 
 namespace blobcache::net {
@@ -23,7 +24,7 @@ namespace blobcache::net {
 class PutSender {
  public:
   /// Zeros are looked for at this granularity, on multiples of it.
-  static constexpr size_t kZeroChunk = size_t{64} << 10;
+  static constexpr size_t kZeroChunk = page::kPageSize;
 
   PutSender(RawCall& call, const PutProducer& producer) : call_(call), producer_(producer) {}
 

@@ -23,24 +23,45 @@ ReadStream::ReadStream(DataDoor& door, grpc::CallbackServerContext& context)
 ReadStream* ReadStream::begin(DataDoor& door, grpc::CallbackServerContext& context,
                               const grpc::ByteBuffer& request) {
   std::unique_ptr<ReadStream> stream(new ReadStream(door, context));
-  absl::Status status = door.enter();
-  if (status.ok()) status = stream->open(request);
-  {
-    absl::MutexLock lock(&stream->mutex_);
-    stream->status_ = status;
-  }
-  stream->pump();
+  stream->begin(request);
   return stream.release();
 }
 
-absl::Status ReadStream::open(const grpc::ByteBuffer& bytes) {
+void ReadStream::begin(const grpc::ByteBuffer& bytes) {
+  absl::Status status = door_.enter();
   v1::ReadRequest request;
-  if (!parse_message(bytes, request)) return absl::InvalidArgumentError("not a ReadRequest");
+  if (status.ok() && !parse_message(bytes, request)) {
+    status = absl::InvalidArgumentError("not a ReadRequest");
+  }
+  if (!status.ok()) return opened(std::move(status));
+  const std::string path = request.path();
+  const bool runs =
+      door_.names().run(path, [this, request = std::move(request)] { opened(open(request)); });
+  if (!runs) opened(absl::UnavailableError(fmt::format("{}: too much waits for it", path)));
+}
+
+void ReadStream::opened(absl::Status status) {
+  {
+    absl::MutexLock lock(&mutex_);
+    reading_ = false;
+    if (status_.ok()) status_ = std::move(status);
+  }
+  pump();
+}
+
+absl::Status ReadStream::open(const v1::ReadRequest& request) {
   BLOBCACHE_ASSIGN_OR_RETURN(const tree::Node node, door_.names().resolve(request.path()));
   if (node.type == tree::NodeType::kDirectory) {
     const std::string path = request.path().empty() ? "/" : tree::printable(request.path());
     return base::error(absl::StatusCode::kFailedPrecondition,
                        fmt::format("{}: is a directory", path));
+  }
+  if (node.type == tree::NodeType::kImage) {
+    const bool is_volume = request.path().find("volumes/") <= 1;  // after a slash, perhaps
+    return base::error(
+        absl::StatusCode::kFailedPrecondition,
+        fmt::format("{}: is {} read it through NBD or the mount", tree::printable(request.path()),
+                    is_volume ? "a volume; commit it, or" : "an image that may change;"));
   }
   BLOBCACHE_ASSIGN_OR_RETURN(object_, door_.names().open(node.id));
   const uint64_t size = object_->size_bytes();

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "blobcache.pb.h"
 #include "net/impl/data_door.h"
 #include "net/impl/pin_ledger.h"
 #include "net/impl/wire.h"
@@ -49,7 +50,11 @@ class ReadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 
   ReadStream(DataDoor& door, grpc::CallbackServerContext& context);
 
-  [[nodiscard]] absl::Status open(const grpc::ByteBuffer& request);
+  /// Opens what is asked for, here or on a thread that may wait.
+  void begin(const grpc::ByteBuffer& request);
+  [[nodiscard]] absl::Status open(const v1::ReadRequest& request);
+  /// Goes on when it is open, or not to be had.
+  void opened(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_);
   void pump();
   /// Whether the calling thread is to pump: true once until next_step() finds nothing to do.
   [[nodiscard]] bool claim() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -69,14 +74,14 @@ class ReadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   DataDoor& door_;
   const std::shared_ptr<CutHandle> handle_;
   page::ObjectRef object_;
-  uint64_t end_ = 0;  ///< fixed once open() has returned
+  uint64_t end_ = 0;  ///< fixed once opened() is called
 
   absl::Mutex mutex_;
   uint64_t next_ ABSL_GUARDED_BY(mutex_) = 0;  ///< where the next piece begins
   std::deque<grpc::ByteBuffer> ready_ ABSL_GUARDED_BY(mutex_);
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
   page::PendingRead pending_ ABSL_GUARDED_BY(mutex_);
-  bool reading_ ABSL_GUARDED_BY(mutex_) = false;
+  bool reading_ ABSL_GUARDED_BY(mutex_) = true;  ///< also until it is open
   bool sending_ ABSL_GUARDED_BY(mutex_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool pumping_ ABSL_GUARDED_BY(mutex_) = false;

@@ -54,6 +54,40 @@ Json door_json(const v1::DoorStatus& door) {
           {"open", door.open()}};
 }
 
+Json scrub_json(const v1::ScrubStatus& scrub) {
+  Json out = {{"running", scrub.running()}, {"last", nullptr}};
+  if (!scrub.has_last()) return out;
+  const v1::ScrubSummary& last = scrub.last();
+  out["last"] = {{"path", last.path()},
+                 {"started", format_utc(absl::FromUnixNanos(last.started_ns()))},
+                 {"ended", format_utc(absl::FromUnixNanos(last.ended_ns()))},
+                 {"objects", last.objects()},
+                 {"pages", last.pages()},
+                 {"bytes", last.bytes()},
+                 {"damaged_objects", last.damaged_objects()},
+                 {"damaged_pages", last.damaged_pages()},
+                 {"repaired_maps", last.repaired_maps()}};
+  return out;
+}
+
+std::string_view state_of(const v1::OriginStatus& origin) {
+  if (!origin.tried()) return "not asked yet";
+  return origin.reachable() ? "reachable" : "away";
+}
+
+Json origin_json(const v1::OriginStatus& origin) {
+  return {{"name", origin.name()},
+          {"description", origin.description()},
+          {"tried", origin.tried()},
+          {"reachable", origin.reachable()},
+          {"trouble", origin.trouble()},
+          {"connections", origin.connections()},
+          {"requests", origin.requests()},
+          {"bytes_read", origin.bytes_read()},
+          {"bytes_written", origin.bytes_written()},
+          {"retries", origin.retries()}};
+}
+
 Json status_json(const v1::StatusResponse& status) {
   Json out;
   out["version"] = status.version();
@@ -77,6 +111,7 @@ Json status_json(const v1::StatusResponse& status) {
   out["fuse"] = door_json(status.fuse());
   out["nbd"] = door_json(status.nbd());
   out["grpc"] = door_json(status.grpc());
+  out["ublk_devices"] = status.ublk_devices();
   out["memory_hit_pages"] = status.memory_hit_pages();
   out["disk_hit_pages"] = status.disk_hit_pages();
   out["remote_hit_pages"] = status.remote_hit_pages();
@@ -84,9 +119,20 @@ Json status_json(const v1::StatusResponse& status) {
   out["checksum_errors"] = status.checksum_errors();
   out["disk_errors"] = status.disk_errors();
   out["disk_out"] = status.disk_out();
+  out["disk_filled"] = status.disk_filled();
+  out["source_checksum_errors"] = status.source_checksum_errors();
+  out["map_errors"] = status.map_errors();
+  out["maps_rebuilt"] = status.maps_rebuilt();
+  out["pinned_frames"] = status.pinned_frames();
+  out["syncs"] = status.syncs();
   out["read_errors"] = status.read_errors();
   out["disk_read_bytes"] = status.disk_read_bytes();
   out["disk_written_bytes"] = status.disk_written_bytes();
+  out["scrub"] = scrub_json(status.scrub());
+  out["origins"] = Json::array();
+  for (const v1::OriginStatus& origin : status.origins()) {
+    out["origins"].push_back(origin_json(origin));
+  }
   return out;
 }
 
@@ -122,7 +168,48 @@ std::string doors_text(const v1::StatusResponse& status) {
   add("fuse", status.fuse());
   add("nbd", status.nbd());
   add("grpc", status.grpc());
+  // What the kernel reads is told by the kernel, of each device.
+  if (status.ublk_devices() > 0) {
+    table.add_row({"ublk", std::to_string(status.ublk_devices()), "-", "-", "-", "-"});
+  }
   return table.render();
+}
+
+/// With a line's end before it; "" where there are none.
+std::string origins_text(const v1::StatusResponse& status) {
+  if (status.origins().empty()) return "";
+  Table table({{"ORIGIN", Align::kLeft},
+               {"STATE", Align::kLeft},
+               {"CONNECTIONS", Align::kRight},
+               {"REQUESTS", Align::kRight},
+               {"READ", Align::kRight},
+               {"WRITTEN", Align::kRight},
+               {"RETRIES", Align::kRight}});
+  for (const v1::OriginStatus& origin : status.origins()) {
+    table.add_row({escape(origin.name()), std::string(state_of(origin)),
+                   std::to_string(origin.connections()), std::to_string(origin.requests()),
+                   base::format_size(origin.bytes_read()),
+                   base::format_size(origin.bytes_written()), std::to_string(origin.retries())});
+  }
+  std::string out = "\n" + table.render();
+  for (const v1::OriginStatus& origin : status.origins()) {
+    if (origin.reachable()) continue;
+    out += fmt::format("{}, {}: {}\n", escape(origin.name()), escape(origin.description()),
+                       escape(origin.trouble()));
+  }
+  return out;
+}
+
+std::string scrub_text(const v1::ScrubStatus& scrub) {
+  std::string out = scrub.running() ? "under way" : "";
+  if (!scrub.has_last()) return out.empty() ? "none since the start" : out;
+  const v1::ScrubSummary& last = scrub.last();
+  if (!out.empty()) out += "; the last one: ";
+  out += format_local_time(absl::FromUnixNanos(last.ended_ns()));
+  if (!last.path().empty()) out += fmt::format(", of {}", last.path());
+  return out + fmt::format(", {} objects ({}), {} damaged ({} pages)", last.objects(),
+                           base::format_size(last.bytes()), last.damaged_objects(),
+                           last.damaged_pages());
 }
 
 std::string status_text(const v1::StatusResponse& status) {
@@ -147,14 +234,17 @@ std::string status_text(const v1::StatusResponse& status) {
       {"disk moved", fmt::format("{} read, {} written", base::format_size(status.disk_read_bytes()),
                                  base::format_size(status.disk_written_bytes()))});
   head.add_row(
-      {"errors", fmt::format("{} checksum, {} read, {} of the disk", status.checksum_errors(),
-                             status.read_errors(), status.disk_errors())});
-  if (status.disk_out()) head.add_row({"disk", "out of use after errors in a row"});
+      {"errors", fmt::format("{} checksum, {} page map, {} read, {} of the disk",
+                             status.checksum_errors() + status.source_checksum_errors(),
+                             status.map_errors(), status.read_errors(), status.disk_errors())});
+  if (status.disk_out()) head.add_row({"disk", "out of use after errors, for reads or writes"});
+  head.add_row({"scrub", scrub_text(status.scrub())});
   for (const v1::MountStatus& mount : status.mounts()) head.add_row({"mount", mount.mountpoint()});
   for (const v1::ListenerStatus& listener : status.listeners()) {
     head.add_row({"listening", fmt::format("{} ({})", listener.address(), listener.door())});
   }
-  return fmt::format("{}\n{}\n{}", head.render(), tiers_text(status), doors_text(status));
+  return fmt::format("{}\n{}\n{}{}", head.render(), tiers_text(status), doors_text(status),
+                     origins_text(status));
 }
 
 Outcome status(Session& session) {
@@ -184,6 +274,8 @@ Json exports_json(const v1::ExportsResponse& response) {
   out["listeners"] = Json::array();
   for (const std::string& listener : response.listeners()) out["listeners"].push_back(listener);
   out["truncated"] = response.truncated();
+  out["left_out"] = Json::array();
+  for (const std::string& missing : response.left_out()) out["left_out"].push_back(missing);
   return out;
 }
 
@@ -195,6 +287,9 @@ std::string exports_text(const v1::ExportsResponse& response) {
   }
   std::string out = table.render();
   if (response.truncated()) out += "... and more\n";
+  for (const std::string& missing : response.left_out()) {
+    out += fmt::format("... but for {}\n", escape(missing));
+  }
   out += '\n';
   if (response.listeners().empty()) return out + "the NBD door is closed (nbd.listen is empty)\n";
   for (const std::string& listener : response.listeners()) {

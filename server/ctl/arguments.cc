@@ -102,6 +102,15 @@ absl::StatusOr<ByteRange> parse_range(const std::optional<std::string>& offset,
   return range;
 }
 
+absl::StatusOr<uint64_t> parse_rate(std::string_view text) {
+  if (text == "unlimited") return 0;
+  std::string_view size = text;
+  if (size.ends_with("/s")) size.remove_suffix(2);
+  const absl::StatusOr<uint64_t> rate = base::parse_size(size);
+  if (!rate.ok()) return base::annotate(rate.status(), escape(text));
+  return *rate;
+}
+
 absl::StatusOr<base::ListenAddress> parse_endpoint(std::string_view text) {
   if (text.empty()) return invalid("an empty address");
   if (text.starts_with('/')) return base::parse_listen_address(fmt::format("unix:{}", text));

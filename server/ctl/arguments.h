@@ -44,6 +44,9 @@ struct ByteRange {
 [[nodiscard]] absl::StatusOr<ByteRange> parse_range(const std::optional<std::string>& offset,
                                                     const std::optional<std::string>& length);
 
+/// Bytes a second: a size, perhaps with "/s" behind it ("100MiB", "100MiB/s"); "unlimited" is 0.
+[[nodiscard]] absl::StatusOr<uint64_t> parse_rate(std::string_view text);
+
 /// "unix:/PATH", "tcp:HOST:PORT" or a bare absolute path of a unix socket.
 [[nodiscard]] absl::StatusOr<base::ListenAddress> parse_endpoint(std::string_view text);
 

@@ -81,7 +81,8 @@ std::string first_left_over(const CLI::App& app) {
 Outcome explain(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App& command = deepest(app);
   const std::string name = full_name(command);
-  std::string what = command.get_parent() == nullptr ? "" : fmt::format("{}: ", command.get_name());
+  const std::string words = name.substr(std::min(name.size(), name.find(' ') + 1));
+  const std::string what = command.get_parent() == nullptr ? "" : words + ": ";
   const std::string left = first_left_over(app);
   const bool wants_command = !command.get_subcommands({}).empty();
   std::string why = error.what();
@@ -115,7 +116,11 @@ CommandTable::CommandTable()
   add_global_options(*app, options);
   add_data_commands(*app, selected);
   add_tree_commands(*app, selected);
+  add_pin_commands(*app, selected);
+  add_volume_commands(*app, selected);
   add_admin_commands(*app, selected);
+  add_device_commands(*app, selected);
+  add_upkeep_commands(*app, selected);
   add_config_commands(*app, selected);
   add_completion_command(*app, selected);
   app->footer(kFooter);

@@ -17,8 +17,8 @@ namespace {
 
 /// Names of arguments and of options' types say what they are; see commands.h.
 std::string kind_of(std::string_view name) {
-  if (name == "FILE") return "file";
-  if (name == "PATH") return "path";
+  if (name == "FILE" || name == "DEVICE") return "file";
+  if (name == "PATH" || name == "VOLUME") return "path";
   if (name == "MOUNTPOINT") return "directory";
   if (name == "SHELL") return "shell";
   return "text";

@@ -270,7 +270,8 @@ std::string zsh_described(const std::vector<Word>& words) {
       if (c == ':' || c == '\\') text += '\\';
       text += c;
     }
-    out += " " + quoted(text, R"('\'')");
+    out += ' ';
+    out += quoted(text, R"('\'')");
   }
   return out;
 }

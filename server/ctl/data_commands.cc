@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "blobcache.grpc.pb.h"
 #include "server/ctl/arguments.h"
+#include "server/ctl/impl/bar.h"
 #include "server/ctl/impl/commands.h"
 #include "server/ctl/impl/output.h"
 #include "server/ctl/impl/rpc_call.h"
@@ -38,15 +39,6 @@ struct GetOptions {
   std::optional<std::string> offset;
   std::optional<std::string> length;
 };
-
-/// A bar that a signal wipes away, too.
-std::shared_ptr<ProgressBar> make_bar(Interrupt& interrupt, const GlobalOptions& options,
-                                      const std::string& label, std::optional<uint64_t> total) {
-  const bool enabled = !options.json && !options.quiet && ProgressBar::terminal_can_show();
-  auto bar = std::make_shared<ProgressBar>(escape(label), total, enabled);
-  interrupt.add([bar] { bar->wipe(); });
-  return bar;
-}
 
 std::string last_component(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
@@ -116,7 +108,11 @@ absl::StatusOr<Got> get_nothing(net::RpcClient& client, const std::string& path,
   BLOBCACHE_ASSIGN_OR_RETURN(const v1::StatResponse response,
                              call(client, *stub, &v1::Data::Stub::Stat, request));
   if (response.node().type() != v1::Node::FILE) {
-    return base::error(absl::StatusCode::kFailedPrecondition, "it is a directory");
+    const bool volume = response.node().type() == v1::Node::VOLUME;
+    return base::error(absl::StatusCode::kFailedPrecondition,
+                       volume
+                           ? "it is an image; read it through NBD, or commit it if it is a volume"
+                           : "it is a directory");
   }
   Got got;
   got.file.size_bytes = response.node().size();

@@ -134,6 +134,21 @@ void ProgressBar::advance(uint64_t bytes) {
   if (now >= next_draw_) draw(now);
 }
 
+void ProgressBar::advance_to(uint64_t bytes) {
+  uint64_t more = 0;
+  {
+    const absl::MutexLock lock(&mutex_);
+    more = bytes - std::min(bytes, progress_.done);
+  }
+  advance(more);
+}
+
+void ProgressBar::hide() {
+  const absl::MutexLock lock(&mutex_);
+  if (drawn_) write_terminal("\r\x1b[K");
+  drawn_ = false;
+}
+
 void ProgressBar::draw(absl::Time now) {
   rate_.add(now, progress_.done);
   progress_.bytes_per_second = rate_.bytes_per_second();

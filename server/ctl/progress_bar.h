@@ -57,6 +57,10 @@ class ProgressBar {
   void set_total(uint64_t total);
   /// `bytes` more are done; redraws when it is time.
   void advance(uint64_t bytes);
+  /// `bytes` in all are done.
+  void advance_to(uint64_t bytes);
+  /// Wipes the line, so that something else can be written there; it comes back in its time.
+  void hide();
   /// Wipes the line; from then on nothing is drawn. Idempotent.
   void clear();
 

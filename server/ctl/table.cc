@@ -10,7 +10,7 @@
 namespace blobcache::ctl {
 namespace {
 
-constexpr size_t kGap = 2;
+constexpr size_t kColumnGap = 2;
 
 void append_cell(std::string& out, const std::string& cell, size_t width, Table::Align align,
                  bool last) {
@@ -19,7 +19,7 @@ void append_cell(std::string& out, const std::string& cell, size_t width, Table:
   out += cell;
   if (last) return;
   if (align == Table::Align::kLeft) out.append(padding, ' ');
-  out.append(kGap, ' ');
+  out.append(kColumnGap, ' ');
 }
 
 }  // namespace

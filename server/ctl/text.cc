@@ -6,6 +6,8 @@
 #include <ctime>
 #include <optional>
 
+#include "base/hex.h"
+
 namespace blobcache::ctl {
 namespace {
 
@@ -128,6 +130,11 @@ std::string format_mode(bool directory, uint32_t mode) {
   special(02000, 6, 's', 'S');
   special(01000, 9, 't', 'T');
   return out;
+}
+
+std::string format_digest(std::string_view bytes) {
+  const void* const data = bytes.data();
+  return "sha256:" + base::to_hex({static_cast<const uint8_t*>(data), bytes.size()});
 }
 
 std::string format_local_time(absl::Time time) {

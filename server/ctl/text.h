@@ -29,6 +29,9 @@ namespace blobcache::ctl {
 /// "drwxr-xr-x", from permission bits (07777).
 [[nodiscard]] std::string format_mode(bool directory, uint32_t mode);
 
+/// "sha256:<64 hex>" of a digest's 32 bytes.
+[[nodiscard]] std::string format_digest(std::string_view bytes);
+
 /// Local time, "2026-05-31 17:05".
 [[nodiscard]] std::string format_local_time(absl::Time time);
 

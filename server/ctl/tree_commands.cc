@@ -8,15 +8,16 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
-#include "base/hex.h"
 #include "base/size.h"
 #include "base/status.h"
 #include "blobcache.grpc.pb.h"
 #include "server/ctl/arguments.h"
 #include "server/ctl/impl/commands.h"
+#include "server/ctl/impl/each_path.h"
 #include "server/ctl/impl/output.h"
 #include "server/ctl/impl/rpc_call.h"
 #include "server/ctl/table.h"
@@ -45,10 +46,26 @@ bool is_directory(const v1::Node& node) { return node.type() == v1::Node::DIRECT
 
 absl::Time time_of(int64_t nanoseconds) { return absl::FromUnixNanos(nanoseconds); }
 
+bool is_kept(const v1::Node& node) { return node.retention() == v1::Node::KEPT; }
+
+std::string retention_text(const v1::Node& node) {
+  if (!is_kept(node)) return "cached";
+  if (node.pinned()) return "kept, pinned";
+  if (node.expires_ns() == 0) return "kept";
+  return fmt::format("kept until {}", format_local_time(time_of(node.expires_ns())));
+}
+
 std::string digest_of(const v1::Node& node) {
   const std::string& digest = node.digest();
   if (digest.empty()) return "";
-  return "sha256:" + base::to_hex({reinterpret_cast<const uint8_t*>(digest.data()), digest.size()});
+  return format_digest(digest);
+}
+
+/// `path` is the node's own, or its directory's.
+std::string_view type_of(const v1::Node& node, std::string_view path) {
+  if (is_directory(node)) return "directory";
+  if (node.type() != v1::Node::VOLUME) return "file";
+  return path.starts_with("volumes") ? "volume" : "image";
 }
 
 /// Users and groups by name. Only where the daemon is on this machine: elsewhere a number may be
@@ -86,9 +103,9 @@ Owners owners_of(const Session& session) {
   return Owners(endpoint.ok() && endpoint->kind == base::ListenAddress::Kind::kUnix);
 }
 
-Json node_json(const v1::Node& node) {
+Json node_json(const v1::Node& node, std::string_view path) {
   Json out;
-  out["type"] = is_directory(node) ? "directory" : "file";
+  out["type"] = type_of(node, path);
   out["size"] = node.size();
   out["digest"] = node.digest().empty() ? Json(nullptr) : Json(digest_of(node));
   out["mode"] = fmt::format("{:04o}", node.mode());
@@ -98,6 +115,12 @@ Json node_json(const v1::Node& node) {
   out["modified"] = format_utc(time_of(node.modified_ns()));
   out["changed"] = format_utc(time_of(node.changed_ns()));
   out["node_id"] = node.node_id();
+  out["pinned"] = node.pinned();
+  out["retention"] = node.retention() == v1::Node::RETENTION_UNSPECIFIED
+                         ? Json(nullptr)
+                         : Json(is_kept(node) ? "kept" : "cached");
+  out["expires"] =
+      node.expires_ns() == 0 ? Json(nullptr) : Json(format_utc(time_of(node.expires_ns())));
   return out;
 }
 
@@ -154,8 +177,9 @@ std::string list_details(const std::vector<Entry>& entries, bool classify, Owner
   for (const Entry& entry : entries) {
     const v1::Node& node = entry.node();
     const bool directory = is_directory(node);
-    table.add_row({format_mode(directory, node.mode()), owners.user(node.uid()),
-                   owners.group(node.gid()), directory ? "-" : base::format_size(node.size()),
+    table.add_row({format_mode(directory, node.mode()) + (node.pinned() ? "p" : ""),
+                   owners.user(node.uid()), owners.group(node.gid()),
+                   directory ? "-" : base::format_size(node.size()),
                    format_local_time(time_of(node.modified_ns())),
                    entry.name() + (directory && classify ? "/" : "")});
   }
@@ -174,7 +198,7 @@ Outcome list(const ListOptions& arguments, Session& session) {
     Json document = {{"path", *path}, {"entries", Json::array()}};
     for (const Entry& entry : *entries) {
       Json item = {{"name", entry.name()}};
-      item.update(node_json(entry.node()));
+      item.update(node_json(entry.node(), *path));
       document["entries"].push_back(std::move(item));
     }
     return print_json(document);
@@ -194,7 +218,7 @@ Outcome list(const ListOptions& arguments, Session& session) {
 
 Json stat_json(const std::string& path, const v1::StatResponse& response) {
   Json document = {{"path", path}};
-  document.update(node_json(response.node()));
+  document.update(node_json(response.node(), path));
   document["residency"] = nullptr;
   if (response.has_residency()) {
     const v1::Residency& residency = response.residency();
@@ -211,11 +235,11 @@ std::string stat_text(const std::string& path, const v1::StatResponse& response,
   const bool directory = is_directory(node);
   Table table = property_table();
   table.add_row({"path", path.empty() ? "/" : path});
-  table.add_row({"type", directory ? "directory" : "file"});
+  table.add_row({"type", std::string(type_of(node, path))});
   if (!directory) {
     table.add_row(
         {"size", fmt::format("{} ({} bytes)", base::format_size(node.size()), node.size())});
-    table.add_row({"digest", digest_of(node)});
+    if (!node.digest().empty()) table.add_row({"digest", digest_of(node)});
   }
   table.add_row(
       {"mode", fmt::format("{} ({:04o})", format_mode(directory, node.mode()), node.mode())});
@@ -224,6 +248,9 @@ std::string stat_text(const std::string& path, const v1::StatResponse& response,
   table.add_row({"modified", format_local_time(time_of(node.modified_ns()))});
   table.add_row({"changed", format_local_time(time_of(node.changed_ns()))});
   table.add_row({"node", std::to_string(node.node_id())});
+  if (node.retention() != v1::Node::RETENTION_UNSPECIFIED) {
+    table.add_row({"retention", retention_text(node)});
+  }
   if (!directory && response.has_residency()) {
     const v1::Residency& residency = response.residency();
     const auto pages = [&](uint64_t count) {
@@ -268,44 +295,20 @@ Outcome name(const NameOptions& arguments, Session& session) {
   if (!response.ok()) return Outcome::failed(what, response.status());
   if (!session.options().json) return Outcome::done();
   Json document = {{"path", *path}};
-  document.update(node_json(response->node()));
+  document.update(node_json(response->node(), *path));
   return print_json(document);
 }
 
-/// Goes on after a path that cannot be removed, as rm does; each failure is a line, the last one
-/// the outcome.
 Outcome remove(const std::vector<std::string>& arguments, Session& session) {
-  std::vector<std::string> paths;
-  for (const std::string& argument : arguments) {
-    const absl::StatusOr<std::string> path = parse_path(argument);
-    if (!path.ok()) {
-      return Outcome::usage(fmt::format("rm {}", escape(argument)), base::message(path.status()));
-    }
-    paths.push_back(*path);
-  }
-  const absl::StatusOr<net::RpcClient*> client = session.connect();
-  if (!client.ok()) return Outcome::failed("rm", client.status());
-  const std::unique_ptr<v1::Admin::Stub> stub = v1::Admin::NewStub((*client)->channel());
-  Json removed = Json::array();
-  Outcome outcome;
-  for (size_t i = 0; i < paths.size(); ++i) {
-    v1::RemoveRequest request;
-    request.set_path(paths[i]);
-    const absl::StatusOr<v1::RemoveResponse> response =
-        call(**client, *stub, &v1::Admin::Stub::Remove, request);
-    if (response.ok()) {
-      removed.push_back(paths[i]);
-      continue;
-    }
-    if (!outcome.message.empty()) print_error(outcome.message);
-    outcome = Outcome::failed(fmt::format("rm {}", escape(arguments[i])),
-                              with_hint(response.status(), paths[i]));
-  }
-  if (session.options().json) {
-    const Outcome printed = print_json(Json{{"removed", std::move(removed)}});
-    if (outcome.exit == ExitStatus::kDone) return printed;
-  }
-  return outcome;
+  return for_each_path(
+      "rm", "removed", arguments, session,
+      [](const net::RpcClient& client, v1::Admin::Stub& stub,
+         const std::string& path) -> absl::StatusOr<Json> {
+        v1::RemoveRequest request;
+        request.set_path(path);
+        BLOBCACHE_RETURN_IF_ERROR(call(client, stub, &v1::Admin::Stub::Remove, request).status());
+        return Json(path);
+      });
 }
 
 void add_list(CLI::App& app, Action& selected) {
@@ -315,7 +318,8 @@ void add_list(CLI::App& app, Action& selected) {
   command->group("The tree");
   command->add_option("PATH", options->path, "Where; without it, the root of the tree")
       ->type_name("");
-  command->add_flag("-l,--long", options->detailed, "Mode, owner, size and time, too");
+  command->add_flag("-l,--long", options->detailed,
+                    "Mode (with a p if it is pinned), owner, size and time, too");
   command->add_flag("-F,--classify", options->classify, "Mark directories with a /");
   command->footer("Examples:\n  blobcachectl ls\n  blobcachectl ls -l files/images");
   command->callback([options, &selected] {
@@ -326,7 +330,7 @@ void add_list(CLI::App& app, Action& selected) {
 void add_stat(CLI::App& app, Action& selected) {
   const auto path = std::make_shared<std::string>();
   CLI::App* const command =
-      app.add_subcommand("stat", "Show one path: size, digest, pages in each tier, times");
+      app.add_subcommand("stat", "Show one path: size, digest, pages in each tier, what keeps it");
   command->group("The tree");
   command->add_option("PATH", *path, "A path of the tree, or sha256:HEX")
       ->required()
@@ -352,7 +356,7 @@ void add_name(CLI::App& app, Action& selected) {
 void add_remove(CLI::App& app, Action& selected) {
   const auto paths = std::make_shared<std::vector<std::string>>();
   CLI::App* const command =
-      app.add_subcommand("rm", "Remove names under files/, or forget blobs that no name holds");
+      app.add_subcommand("rm", "Remove names under files/, or forget blobs that nothing holds");
   command->group("The tree");
   command->add_option("PATH", *paths, "Names, empty directories, blobs/HEX or sha256:HEX")
       ->required()

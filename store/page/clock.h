@@ -3,10 +3,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <vector>
 
 #include "store/page/eviction.h"
 #include "store/page/slot_queue.h"
+#include "store/page/zero_vector.h"
 
 namespace blobcache::page {
 
@@ -30,8 +30,8 @@ class Clock final : public EvictionPolicy {
   enum class State : uint8_t { kOut, kNew, kSeen };
 
   UseCounters& uses_;
-  std::vector<SlotLink> links_;
-  std::vector<State> states_;
+  ZeroVector<SlotLink> links_;
+  ZeroVector<State> states_;
   SlotQueue queue_;
 };
 

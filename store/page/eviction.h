@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "store/page/zero_vector.h"
 
 namespace blobcache::page {
 
@@ -18,7 +19,7 @@ class UseCounters {
  public:
   static constexpr uint8_t kMax = 3;
 
-  explicit UseCounters(size_t slots) : uses_(std::make_unique<std::atomic<uint8_t>[]>(slots)) {}
+  explicit UseCounters(size_t slots) : uses_(slots) {}
 
   void use(uint32_t slot) {
     // A lost update under contention loses one use of many; a hit stays free of read-modify-write.
@@ -31,7 +32,7 @@ class UseCounters {
   void set(uint32_t slot, uint8_t uses) { uses_[slot].store(uses, std::memory_order_relaxed); }
 
  private:
-  std::unique_ptr<std::atomic<uint8_t>[]> uses_;
+  ZeroVector<std::atomic<uint8_t>> uses_;
 };
 
 /// Decides which slot goes next. A slot is whatever holds one extent: a frame of the memory tier, a

@@ -2,10 +2,12 @@
 
 #include <spdlog/spdlog.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
+#include <memory>
 
 namespace blobcache::page {
 namespace {
@@ -19,14 +21,27 @@ uint32_t frames_for(uint64_t budget_bytes) {
   return static_cast<uint32_t>(std::min<uint64_t>(dense * kSparseFactor, uint64_t{1} << 30));
 }
 
+constexpr PageMask kAllPages = ~PageMask{0};
+
+/// Without counting, which is a call where the processor may be any of its kind.
+bool is_single(PageMask pages) { return pages != 0 && (pages & (pages - 1)) == 0; }
+
 uint64_t count(PageMask pages) { return static_cast<uint64_t>(std::popcount(pages)); }
+
+/// Room for the counters of so many frames, and one cache line between two shards.
+uint64_t shard_size_for(uint32_t frames) {
+  return uint64_t{frames} + 64 / sizeof(std::atomic<uint32_t>);
+}
 
 }  // namespace
 
-FramePool::FramePool(uint64_t budget_bytes)
+FramePool::FramePool(uint64_t budget_bytes, uint32_t processors)
     : budget_pages_(budget_bytes >> kPageShift),
       frame_count_(frames_for(budget_bytes)),
-      frames_(std::make_unique<Frame[]>(frame_count_)) {
+      shards_(std::bit_floor(std::clamp<uint32_t>(processors, 1, kMaxShards))),
+      shard_size_(shard_size_for(frame_count_)),
+      frames_(frame_count_),
+      pins_(shards_ * shard_size_) {
   const uint64_t bytes = mapped_bytes();
   void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -34,51 +49,101 @@ FramePool::FramePool(uint64_t budget_bytes)
     spdlog::critical("cannot reserve {} bytes of address space for the memory tier", bytes);
     std::abort();
   }
-  // Huge pages would make one touched page cost 2 MiB, against what is accounted.
+  // Huge pages would make one touched page cost 2 MiB, against what is accounted; slabs are
+  // accounted as a whole.
   ::madvise(memory, bytes, MADV_NOHUGEPAGE);
   ::madvise(memory, bytes, MADV_DONTDUMP);
-  memory_ = static_cast<std::byte*>(memory);
-  // Never written, so that every page of it stays the kernel's one zero page.
-  ::mprotect(zeros(), kExtentSize, PROT_READ);
+  mapping_ = memory;
+  size_t room = bytes;
+  memory_ = static_cast<std::byte*>(std::align(kSlabSize, bytes - kSlabSize, memory, room));
 }
 
-FramePool::~FramePool() { ::munmap(memory_, mapped_bytes()); }
+uint32_t FramePool::all_processors() {
+  return static_cast<uint32_t>(std::max<long>(1, ::sysconf(_SC_NPROCESSORS_CONF)));
+}
+
+FramePool::~FramePool() { ::munmap(mapping_, mapped_bytes()); }
 
 void FramePool::push(FreeList& list, uint32_t index) {
-  uint64_t head = list.head.load(std::memory_order_relaxed);
+  uint64_t head = list.head.load(std::memory_order_acquire);
   uint64_t next_head = 0;
+  Frame& frame = frames_[index];
   do {
-    frames_[index].next.store(static_cast<uint32_t>(head), std::memory_order_relaxed);
+    const auto below = static_cast<uint32_t>(head);
+    const uint64_t depth =
+        below == kNone ? 0 : frames_[below].link.load(std::memory_order_relaxed) >> 32;
+    frame.link.store((depth + 1) << 32 | below, std::memory_order_relaxed);
     next_head = ((head >> 32) + 1) << 32 | index;
   } while (!list.head.compare_exchange_weak(head, next_head, std::memory_order_release,
-                                            std::memory_order_relaxed));
-  list.size.fetch_add(1, std::memory_order_relaxed);
+                                            std::memory_order_acquire));
 }
 
-std::optional<uint32_t> FramePool::pop(FreeList& list) {
+uint32_t FramePool::size(const FreeList& list) const {
+  constexpr int kTries = 4;
+  uint64_t head = list.head.load(std::memory_order_acquire);
+  uint32_t depth = 0;
+  for (int i = 0; i < kTries; ++i) {
+    const auto top = static_cast<uint32_t>(head);
+    if (top == kNone) return 0;
+    depth = static_cast<uint32_t>(frames_[top].link.load(std::memory_order_acquire) >> 32);
+    // Unless it is at the top still, it may tell of another list by now.
+    const uint64_t now = list.head.load(std::memory_order_relaxed);
+    if (now == head) break;
+    head = now;
+  }
+  return depth;
+}
+
+uint32_t FramePool::pop(FreeList& list) {
   uint64_t head = list.head.load(std::memory_order_acquire);
   uint64_t next_head = 0;
   do {
     const auto index = static_cast<uint32_t>(head);
-    if (index == kNone) return std::nullopt;
+    if (index == kNone) return kNone;
     // A frame that another thread pops meanwhile makes this value stale; the counter then fails the
     // swap.
-    const uint32_t next = frames_[index].next.load(std::memory_order_relaxed);
+    const auto next = static_cast<uint32_t>(frames_[index].link.load(std::memory_order_relaxed));
     next_head = ((head >> 32) + 1) << 32 | next;
   } while (!list.head.compare_exchange_weak(head, next_head, std::memory_order_acquire,
                                             std::memory_order_acquire));
-  list.size.fetch_sub(1, std::memory_order_relaxed);
   return static_cast<uint32_t>(head);
 }
 
-std::optional<uint32_t> FramePool::pop_cold() {
-  if (const auto index = pop(cold_)) return index;
+uint32_t FramePool::pop_cold() {
+  if (const uint32_t index = pop(cold_); index != kNone) return index;
   uint32_t fresh = never_used_.load(std::memory_order_relaxed);
   while (fresh < frame_count_) {
     if (never_used_.compare_exchange_weak(fresh, fresh + 1, std::memory_order_relaxed))
       return fresh;
   }
-  return std::nullopt;
+  return kNone;
+}
+
+uint32_t FramePool::pop_slab() {
+  constexpr uint64_t kPages = kSlabSize >> kPageShift;
+  uint32_t unused = never_used_.load(std::memory_order_relaxed);
+  // Few frames are no reason to touch many.
+  if (unused < kSlabFrames || !charge_pages(kPages)) return kNone;
+  uint32_t first = 0;
+  do {
+    first = (unused + kSlabFrames - 1) / kSlabFrames * kSlabFrames;
+    if (first + kSlabFrames > frame_count_) {
+      resident_.fetch_sub(kPages, std::memory_order_relaxed);
+      return kNone;
+    }
+  } while (
+      !never_used_.compare_exchange_weak(unused, first + kSlabFrames, std::memory_order_relaxed));
+  for (uint32_t skipped = unused; skipped < first; ++skipped) push(cold_, skipped);
+  // Huge for as long as it is touched for the first time: later the kernel must not fill what was
+  // given back. One that cannot do this (before Linux 5.14) leaves the pages to their first use.
+  ::madvise(data(first), kSlabSize, MADV_HUGEPAGE);
+  ::madvise(data(first), kSlabSize, MADV_POPULATE_WRITE);
+  ::madvise(data(first), kSlabSize, MADV_NOHUGEPAGE);
+  for (uint32_t frame = first; frame < first + kSlabFrames; ++frame) {
+    frames_[frame].touched.store(kAllPages, std::memory_order_relaxed);
+    if (frame != first) push(warm_, frame);
+  }
+  return first;
 }
 
 bool FramePool::charge_pages(uint64_t pages) {
@@ -89,46 +154,47 @@ bool FramePool::charge_pages(uint64_t pages) {
   return true;
 }
 
-FrameRef FramePool::hand_out(uint32_t index) {
-  const uint32_t generation = generation_of(frames_[index].state.load(std::memory_order_relaxed));
-  frames_[index].state.store(uint64_t{generation} << 32 | 1, std::memory_order_relaxed);
-  return {index, generation};
+uint64_t FramePool::acquire_word(PageMask wanted) {
+  uint32_t frame = kNone;
+  if (wanted == kAllPages) {
+    frame = pop(warm_);
+    if (frame != kNone) return current(frame).to_word();
+  } else if (is_single(wanted)) {
+    frame = pop_single(std::countr_zero(wanted));
+  } else if (count(wanted) >= kDensePages) {
+    frame = pop(warm_);
+  }
+  if (frame == kNone && wanted == kAllPages) frame = pop_slab();
+  if (frame == kNone) frame = acquire_cold(wanted);
+  return frame == kNone ? kNoFrame : current(frame).to_word();
 }
 
-std::optional<FrameRef> FramePool::acquire(PageMask wanted) {
-  const int pages = std::popcount(wanted);
-  if (pages >= kDensePages) {
-    if (const auto warm = pop(warm_)) return hand_out(*warm);
-  } else if (pages == 1) {
-    if (const auto single = pop_single(std::countr_zero(wanted))) return hand_out(*single);
-  }
-  std::optional<uint32_t> cold = pop_cold();
+/// A frame whose pages have to be charged.
+uint32_t FramePool::acquire_cold(PageMask wanted) {
+  uint32_t cold = pop_cold();
   // Every frame is in use or kept for its pages.
-  if (!cold && drop_reserve()) cold = pop_cold();
-  if (!cold) return std::nullopt;
-  if (!charge(*cold, wanted)) {
-    push(cold_, *cold);
-    return std::nullopt;
-  }
-  return hand_out(*cold);
+  if (cold == kNone && drop_reserve()) cold = pop_cold();
+  if (cold == kNone || charge(cold, wanted)) return cold;
+  push(cold_, cold);
+  return kNone;
 }
 
-std::optional<uint32_t> FramePool::pop_single(int page) {
-  const auto frame = pop(single_.at(static_cast<size_t>(page)));
-  if (frame) single_frames_.fetch_sub(1, std::memory_order_relaxed);
+uint32_t FramePool::pop_single(int page) {
+  const uint32_t frame = pop(single_.at(static_cast<size_t>(page)));
+  if (frame != kNone) single_frames_.fetch_sub(1, std::memory_order_relaxed);
   return frame;
 }
 
 /// Gives one free frame's pages back to the kernel and the budget. False when none has any.
 bool FramePool::drop_reserve() {
-  std::optional<uint32_t> frame = pop(warm_);
+  uint32_t frame = pop(warm_);
   const uint32_t start = next_dropped_.fetch_add(1, std::memory_order_relaxed);
-  for (uint32_t i = 0; i < kPagesPerExtent && !frame; ++i) {
+  for (uint32_t i = 0; i < kPagesPerExtent && frame == kNone; ++i) {
     frame = pop_single(static_cast<int>((start + i) % kPagesPerExtent));
   }
-  if (!frame) return false;
-  give_back(*frame);
-  push(cold_, *frame);
+  if (frame == kNone) return false;
+  give_back(frame);
+  push(cold_, frame);
   return true;
 }
 
@@ -143,45 +209,62 @@ bool FramePool::charge(uint32_t index, PageMask wanted) {
   return true;
 }
 
+bool FramePool::pinned(uint32_t index) const {
+  for (uint32_t shard = 0; shard < shards_; ++shard) {
+    if (pins(index, shard).load(std::memory_order_seq_cst) != 0) return true;
+  }
+  return false;
+}
+
 bool FramePool::begin_evict(FrameRef ref) {
-  uint64_t expected = uint64_t{ref.generation} << 32;
-  return frames_[ref.index].state.compare_exchange_strong(
-      expected, expected | kEvicting, std::memory_order_acquire, std::memory_order_relaxed);
+  // Asked first without a claim, which would make readers fail for nothing.
+  if (pinned(ref.index)) return false;
+  std::atomic<uint64_t>& word = frames_[ref.index].word;
+  uint64_t expected = open_word(ref.generation);
+  if (!word.compare_exchange_strong(expected, exclusive_word(ref.generation),
+                                    std::memory_order_seq_cst, std::memory_order_relaxed)) {
+    return false;
+  }
+  if (!pinned(ref.index)) return true;
+  // With release, since who pins now has open()'s bytes through this store.
+  word.store(open_word(ref.generation), std::memory_order_release);
+  return false;
 }
 
 void FramePool::give_back(uint32_t index) {
   const PageMask touched = frames_[index].touched.exchange(0, std::memory_order_relaxed);
   if (touched == 0) return;
+  // A part of a huge page would only go once the kernel is short of memory. This call splits it,
+  // unless one of its pages is being read into. All pages of a slab's frame are touched until here.
+  if (touched == kAllPages) ::madvise(data(index), kExtentSize, MADV_COLD);
   ::madvise(data(index), kExtentSize, MADV_DONTNEED);
   resident_.fetch_sub(count(touched), std::memory_order_relaxed);
 }
 
 void FramePool::release(uint32_t index) {
   Frame& frame = frames_[index];
-  const uint32_t generation = generation_of(frame.state.load(std::memory_order_relaxed));
+  const uint32_t generation = generation_of(frame.word.load(std::memory_order_relaxed));
   const PageMask touched = frame.touched.load(std::memory_order_relaxed);
-  const bool full = touched == ~PageMask{0};
-  const bool single = std::popcount(touched) == 1;
-  if (!full && !single) give_back(index);
   // Unsigned wrap after 2^32 uses of one frame is harmless: no reference is held that long.
-  frame.state.store(uint64_t{generation + 1} << 32, std::memory_order_release);
+  const uint64_t next_word = exclusive_word(generation + 1);
+  if (touched == kAllPages) {
+    frame.word.store(next_word, std::memory_order_relaxed);
+    return push(warm_, index);
+  }
+  const bool single = is_single(touched);
+  if (!single) give_back(index);
+  frame.word.store(next_word, std::memory_order_relaxed);
   if (single) {
     push(single_.at(static_cast<size_t>(std::countr_zero(touched))), index);
     single_frames_.fetch_add(1, std::memory_order_relaxed);
   } else {
-    push(full ? warm_ : cold_, index);
+    push(cold_, index);
   }
-}
-
-void FramePool::release_pinned(FrameRef ref) {
-  // Nobody else can pin it: there is no need to ask.
-  release(ref.index);
 }
 
 uint64_t FramePool::available_frames() const {
   const int64_t singles = single_frames_.load(std::memory_order_relaxed);
-  return frame_count_ - used_frames() + uint64_t{warm_.size.load(std::memory_order_relaxed)} +
-         cold_.size.load(std::memory_order_relaxed) +
+  return frame_count_ - used_frames() + uint64_t{size(warm_)} + size(cold_) +
          static_cast<uint64_t>(std::max<int64_t>(singles, 0));
 }
 
@@ -189,7 +272,7 @@ uint64_t FramePool::available_pages() const {
   const uint64_t resident = resident_pages();
   const uint64_t uncharged = budget_pages_ > resident ? budget_pages_ - resident : 0;
   const int64_t singles = single_frames_.load(std::memory_order_relaxed);
-  return uncharged + uint64_t{warm_.size.load(std::memory_order_relaxed)} * kPagesPerExtent +
+  return uncharged + uint64_t{size(warm_)} * kPagesPerExtent +
          static_cast<uint64_t>(std::max<int64_t>(singles, 0));
 }
 

@@ -37,6 +37,14 @@ void FrequencySketch::add(uint64_t identity, uint8_t uses) {
   if (counted_ >= sample_) halve();
 }
 
+void FrequencySketch::take_over(uint64_t identity, uint8_t uses) {
+  for (const Place& place : places(identity)) {
+    const uint64_t old = (words_[place.word] >> place.shift) & kCounterMask;
+    const uint64_t now = std::max<uint64_t>(old, uses);
+    words_[place.word] += (now - old) << place.shift;
+  }
+}
+
 uint8_t FrequencySketch::estimate(uint64_t identity) const {
   uint64_t least = kMax;
   for (const Place& place : places(identity)) {

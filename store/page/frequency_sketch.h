@@ -21,8 +21,14 @@ class FrequencySketch {
   /// For about `capacity` identities of interest.
   explicit FrequencySketch(size_t capacity);
 
+  /// How many identities of interest it is good for.
+  [[nodiscard]] size_t capacity() const { return words_.size(); }
+
   /// Counts `uses` uses of `identity`.
   void add(uint64_t identity, uint8_t uses);
+  /// `identity` was used at least `uses` times, as another sketch had it. Counts nothing towards a
+  /// halving.
+  void take_over(uint64_t identity, uint8_t uses);
   /// At least the uses that were counted since they were halved, up to kMax; more when other
   /// identities share all its counters.
   [[nodiscard]] uint8_t estimate(uint64_t identity) const;

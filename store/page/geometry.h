@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -33,6 +34,25 @@ using PageMask = uint64_t;
   if (count == 0) return 0;
   const PageMask low = count == kPagesPerExtent ? ~PageMask{0} : (PageMask{1} << count) - 1;
   return low << first;
+}
+
+[[nodiscard]] constexpr uint32_t page_total(PageMask pages) {
+  return static_cast<uint32_t>(std::popcount(pages));
+}
+/// The lowest page; 64 for none.
+[[nodiscard]] constexpr uint32_t first_page(PageMask pages) {
+  return static_cast<uint32_t>(std::countr_zero(pages));
+}
+
+/// Calls visit(run) for each stretch of adjacent pages, from low to high.
+template <typename Visit>
+void for_each_run(PageMask pages, const Visit& visit) {
+  while (pages != 0) {
+    const uint32_t first = first_page(pages);
+    const PageMask run = page_mask(first, static_cast<uint32_t>(std::countr_one(pages >> first)));
+    pages &= ~run;
+    visit(run);
+  }
 }
 
 /// The pages of extent `extent` that the bytes [offset, offset + length) touch. The range must

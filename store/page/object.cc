@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "absl/synchronization/notification.h"
-#include "store/page/impl/read_operation.h"
 
 namespace blobcache::page {
 
@@ -16,10 +15,6 @@ absl::StatusOr<PinnedRange> Object::read_wait(uint64_t offset, uint64_t length) 
   });
   ready.WaitForNotification();
   return answer;
-}
-
-void PendingRead::cancel() {
-  if (const std::shared_ptr<ReadOperation> operation = operation_.lock()) operation->cancel();
 }
 
 }  // namespace blobcache::page

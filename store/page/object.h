@@ -1,13 +1,16 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "store/page/object_key.h"
+#include "store/page/pending_read.h"
 #include "store/page/pinned_range.h"
 #include "store/page/source.h"
 
@@ -30,6 +33,16 @@ struct ObjectSpec {
   std::string inline_map;
   /// Fills misses that the disk cannot; absent for an object that only this node has.
   std::shared_ptr<Source> source;
+  /// Its files are under cache/, and get pages as the source brings them, and lose them.
+  bool in_cache = false;
+};
+
+/// What the page store must be told to open an object whose bytes come from elsewhere; see
+/// PageStore::attach_cached. Value type.
+struct CachedSpec {
+  ObjectKey key;
+  uint64_t size_bytes = 0;
+  std::shared_ptr<Source> source;
 };
 
 /// How many of an object's pages sit where. Value type.
@@ -40,20 +53,21 @@ struct Residency {
   uint64_t zero_pages = 0;
 };
 
-/// A read that is under way; see Object::read. Copies refer to the same read. Destroying it changes
-/// nothing.
-class PendingRead {
- public:
-  PendingRead() = default;
-  /// Ends the read early: its callback is called with CANCELLED, unless it has been called already.
-  /// Other readers of the same pages are not touched. Thread-safe.
-  void cancel();
+/// The nearest tier that has a page.
+enum class Place : uint8_t {
+  kMemory,
+  kDisk,
+  kRemote,  ///< only the object's source
+  kZero,    ///< it is known to be zeros, which no tier stores
+  kLost,    ///< none: a read fails
+};
 
- private:
-  friend class Object;
-  explicit PendingRead(std::weak_ptr<class ReadOperation> operation)
-      : operation_(std::move(operation)) {}
-  std::weak_ptr<class ReadOperation> operation_;
+/// Adjacent bytes of an object that are in one place. Value type.
+struct MapRun {
+  uint64_t length = 0;  ///< bytes, not 0
+  Place place = Place::kMemory;
+
+  friend bool operator==(const MapRun&, const MapRun&) = default;
 };
 
 /// One immutable run of bytes in the page store, as every door reads it. Users hold it by
@@ -64,6 +78,8 @@ class Object {
  public:
   /// The longest single read, in bytes; a door asks for more in pieces.
   static constexpr uint64_t kMaxRead = uint64_t{1} << 20;
+  /// As far as one look at the page map goes, so that a petabyte is not one request.
+  static constexpr uint64_t kMaxMapped = uint64_t{4} << 30;
 
   /// The bytes, or why they cannot be had: OUT_OF_RANGE (not inside the object), DATA_LOSS (the
   /// disk's copy is damaged and there is no other), UNAVAILABLE and others from the source,
@@ -91,14 +107,20 @@ class Object {
   /// ReadDone).
   [[nodiscard]] absl::StatusOr<PinnedRange> read_wait(uint64_t offset, uint64_t length);
 
+  /// The runs, in the object's order and from `offset` on, or why they cannot be told:
+  /// OUT_OF_RANGE, CANCELLED, or the disk's error.
+  using MapDone = absl::AnyInvocable<void(absl::StatusOr<std::vector<MapRun>>)>;
+
+  /// Tells where the bytes [offset, offset + length) are, as of a moment in between: page by page,
+  /// adjacent pages of one place as one run. It may tell less than was asked, but something: it
+  /// ends after `max_runs` runs (at least 1), or kMaxMapped bytes. Calls `done` exactly once, on
+  /// this thread before returning when the page map is known, later on a thread of the store
+  /// otherwise. `done` must not block. Moves no page.
+  virtual PendingRead map(uint64_t offset, uint64_t length, size_t max_runs, MapDone done) = 0;
+
   /// Counts pages by tier; reads the page map, so it may block on the disk for a moment. Pages
   /// whose file or map is lost are on no disk.
   [[nodiscard]] virtual absl::StatusOr<Residency> residency() = 0;
-
- protected:
-  static PendingRead pending(std::weak_ptr<class ReadOperation> operation) {
-    return PendingRead(std::move(operation));
-  }
 };
 
 using ObjectRef = std::shared_ptr<Object>;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -17,6 +18,15 @@ struct SealedObject {
   uint64_t size_bytes = 0;
   uint64_t disk_bytes = 0;  ///< what it takes of the disk budget
   std::string inline_map;   ///< for ObjectSpec::inline_map; empty when the object has a map file
+};
+
+/// What is stored with an object's file, so that a lost catalog can be made again; see
+/// Descriptions. Value type.
+struct ObjectDescription {
+  std::string text;                  ///< for the attribute
+  std::vector<std::string> records;  ///< for the names file, if there has to be one
+  /// `text` says everything. If not, or where it cannot be stored, there is a names file.
+  bool complete = true;
 };
 
 /// Writes one new object into the disk tier. Nothing is visible until the owner of the names has
@@ -38,10 +48,9 @@ class ObjectWriter {
   [[nodiscard]] virtual uint64_t size_bytes() const = 0;
 
   /// Puts data and page map under the object's final file name, not durably yet: that is
-  /// PageStore::sync's to do, for many at once. `description` is stored with the file (an extended
-  /// attribute), so that a lost catalog can be made again.
+  /// PageStore::sync's to do, for many at once. So it is with what is stored of `description`.
   [[nodiscard]] virtual absl::StatusOr<SealedObject> seal(const ObjectKey& key,
-                                                          const std::string& description) = 0;
+                                                          const ObjectDescription& description) = 0;
 
   /// The object is in the catalog: its files stay. Only after seal().
   virtual void keep() = 0;

@@ -3,25 +3,29 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "base/size.h"
 #include "base/status.h"
+#include "store/page/impl/disk_cache.h"
+#include "store/page/impl/leftover_files.h"
 #include "store/page/impl/map_repairer.h"
-#include "store/page/impl/object_impl.h"
+#include "store/page/impl/object_scrub.h"
+#include "store/page/impl/object_table.h"
 #include "store/page/impl/object_writer_impl.h"
 #include "store/page/impl/store_core.h"
 
 namespace blobcache::page {
 namespace {
 
-/// Checksum blocks are part of the L0 budget: one for 3.75 MiB of data in use.
+/// Checksum blocks are part of the L0 budget: one for 3.75 MiB of data in use, so these are enough
+/// for 60 times what the budget holds. A read whose block is not here costs two reads of the disk,
+/// one after the other; a block is worth far more than a page of data.
 uint64_t map_cache_bytes(uint64_t memory_bytes) {
-  return std::min<uint64_t>(memory_bytes / 32, uint64_t{64} << 20);
+  return std::min<uint64_t>(memory_bytes / 16, uint64_t{64} << 20);
 }
 
 /// Reads in flight may hold half of the frames that the budget can fill.
@@ -30,46 +34,59 @@ uint64_t admission_places(uint64_t memory_bytes) {
   return std::max<uint64_t>(kOneRead, memory_bytes / kExtentSize / 2);
 }
 
+/// What the extents of all objects may take before those that nobody holds go: 16 MiB tell of 64
+/// GiB.
+uint64_t idle_extent_bytes(uint64_t memory_bytes) {
+  return std::max<uint64_t>(memory_bytes / 64, uint64_t{16} << 20);
+}
+
 class PageStoreImpl final : public PageStore {
  public:
   PageStoreImpl(std::unique_ptr<Counters> counters, std::unique_ptr<FlightTable> flights,
                 std::unique_ptr<MemoryTier> memory, std::unique_ptr<DiskTier> disk,
+                std::unique_ptr<ObjectTable> objects, std::unique_ptr<DiskCache> cache,
                 const PageStoreOptions& options)
       : counters_(std::move(counters)),
         flights_(std::move(flights)),
         memory_(std::move(memory)),
         disk_(std::move(disk)),
-        repairer_(std::make_unique<MapRepairer>(*disk_, options.content_hash)),
+        objects_(std::move(objects)),
+        content_hash_(options.content_hash),
+        repairer_(std::make_unique<MapRepairer>(*disk_, content_hash_)),
         maps_(map_cache_bytes(options.memory_bytes), *flights_, *disk_, *repairer_),
         admission_(admission_places(options.memory_bytes)),
         memory_bytes_(options.memory_bytes),
-        core_{*counters_, *flights_, *memory_, *disk_, maps_, admission_} {}
+        cache_(std::move(cache)),
+        core_{*counters_, *flights_, *memory_,      *disk_,       maps_,
+              admission_, *cache_,   live_objects_, extent_bytes_} {
+    cache_->start(core_);
+  }
 
   PageStoreImpl(const PageStoreImpl&) = delete;
   PageStoreImpl& operator=(const PageStoreImpl&) = delete;
   ~PageStoreImpl() override {
-    {
-      absl::MutexLock lock(&mutex_);
-      objects_.clear();
+    // The cache's thread looks objects up.
+    cache_->stop();
+    objects_->clear();
+    // Reads that were cancelled leave fetches behind, which use every part until they are over, and
+    // any thread, a source's too, may still be dropping the last of what an answer held.
+    while (flights_->size() > 0 || !admission_.idle() || live_objects_ > 0) {
+      absl::SleepFor(absl::Milliseconds(1));
     }
-    // Reads that were cancelled leave fetches behind, which use every part until they are over.
-    while (flights_->size() > 0 || !admission_.idle()) absl::SleepFor(absl::Milliseconds(1));
-    // The threads may still be dropping what the last answers held; they end before the memory
-    // does.
     repairer_.reset();
     disk_.reset();
   }
 
   [[nodiscard]] ObjectRef attach(const ObjectSpec& spec) override {
-    const ObjectId id{spec.key, spec.incarnation};
-    std::vector<std::shared_ptr<ObjectImpl>> dropped;  // destroyed after the lock is gone
-    absl::MutexLock lock(&mutex_);
-    if (const auto at = objects_.find(id); at != objects_.end()) return at->second;
-    if (objects_.size() >= kMaxIdle) dropped = drop_idle();
-    auto object = std::make_shared<ObjectImpl>(next_id_.fetch_add(1), spec, core_);
-    objects_.emplace(id, object);
-    return object;
+    return objects_->attach(spec, core_);
   }
+
+  [[nodiscard]] ObjectRef attach_cached(const CachedSpec& spec) override {
+    return cache_->attach(spec);
+  }
+  void pin_cached(const ObjectKey& key, bool pinned) override { cache_->pin(key, pinned); }
+  void forget_cached(const ObjectKey& key) override { cache_->forget(key); }
+  void wait_cached() override { cache_->wait_idle(); }
 
   [[nodiscard]] absl::StatusOr<std::unique_ptr<ObjectWriter>> create(Retention retention,
                                                                      uint64_t size_hint) override {
@@ -86,17 +103,8 @@ class PageStoreImpl final : public PageStore {
     return absl::OkStatus();
   }
 
-  absl::Status remove(const ObjectKey& key, const Incarnation& incarnation, Retention retention,
-                      uint64_t disk_bytes) override {
-    std::shared_ptr<ObjectImpl> object;
-    {
-      absl::MutexLock lock(&mutex_);
-      const auto at = objects_.find(ObjectId{key, incarnation});
-      if (at != objects_.end()) {
-        object = std::move(at->second);
-        objects_.erase(at);
-      }
-    }
+  void detach(const ObjectKey& key, const Incarnation& incarnation) override {
+    const std::shared_ptr<ObjectImpl> object = objects_->take(key, incarnation);
     // A reader may hold the object and not have read yet: its files are opened before they lose
     // their names.
     if (object != nullptr && object.use_count() > 1) {
@@ -104,6 +112,11 @@ class PageStoreImpl final : public PageStore {
         spdlog::warn("removing an object that is in use: {}", base::message(opened));
       }
     }
+  }
+
+  absl::Status remove(const ObjectKey& key, const Incarnation& incarnation, Retention retention,
+                      uint64_t disk_bytes) override {
+    detach(key, incarnation);
     const absl::Status unlinked = disk_->unlink(key, incarnation);
     if (unlinked.ok()) {
       disk_->budget().release(disk_bytes, retention);
@@ -114,10 +127,7 @@ class PageStoreImpl final : public PageStore {
     return unlinked;
   }
 
-  absl::Status describe(const ObjectKey& key, const Incarnation& incarnation,
-                        const std::string& description) override {
-    return disk_->describe(key, incarnation, description);
-  }
+  [[nodiscard]] Descriptions& descriptions() override { return disk_->descriptions(); }
 
   void change_retention(Retention from, Retention to, uint64_t disk_bytes) override {
     disk_->budget().change(from, to, disk_bytes);
@@ -127,9 +137,22 @@ class PageStoreImpl final : public PageStore {
     disk_->budget().restore(kept_bytes, cached_bytes);
   }
 
-  absl::StatusOr<uint64_t> remove_orphans(
-      const std::function<bool(const ObjectKey&, const Incarnation&)>& known) override {
-    return disk_->remove_orphans(known);
+  absl::Status for_each_leftover(
+      const std::function<bool(const ObjectKey&, const Incarnation&)>& known,
+      const std::function<absl::Status(const Leftover&)>& visit) override {
+    return page::for_each_leftover(*disk_, known, visit);
+  }
+
+  [[nodiscard]] absl::StatusOr<bool> remove_leftover(const Leftover& leftover) override {
+    const bool in_use = leftover.kind == Leftover::Kind::kOrphan &&
+                        objects_->find(leftover.key, leftover.incarnation) != nullptr;
+    if (in_use) return false;
+    return page::remove_leftover(*disk_, leftover);
+  }
+
+  [[nodiscard]] absl::StatusOr<ScrubResult> scrub(const ObjectSpec& spec,
+                                                  ScrubControl& control) override {
+    return ObjectScrub({core_, *objects_, *repairer_, content_hash_}, spec, control).run();
   }
 
   uint64_t evict_memory(Object& object) override {
@@ -151,27 +174,18 @@ class PageStoreImpl final : public PageStore {
     stats.disk_budget_bytes = disk.budget;
     stats.disk_used_bytes = disk.used;
     stats.disk_kept_bytes = disk.kept;
+    stats.disk_filled_bytes = disk.filled;
+    stats.disk_filled_extents = cache_->extents();
     stats.disk_free_bytes = disk.free;
     stats.disk_reserve_bytes = disk.reserve;
     stats.disk_errors = counters_->sum(Counters::kDiskErrors);
     stats.disk_out = disk_->health().is_out();
     stats.flights = flights_->size();
-    absl::MutexLock lock(&mutex_);
-    stats.open_objects = objects_.size();
+    stats.open_objects = objects_->size();
     return stats;
   }
 
  private:
-  struct ObjectId {
-    ObjectKey key;
-    Incarnation incarnation;
-    friend bool operator==(const ObjectId&, const ObjectId&) = default;
-    template <typename H>
-    friend H AbslHashValue(H h, const ObjectId& id) {
-      return H::combine(std::move(h), id.key, id.incarnation.bytes);
-    }
-  };
-
   void count(Stats& stats) const {
     stats.memory_hit_pages = counters_->sum(Counters::kMemoryHitPages);
     stats.disk_hit_pages = counters_->sum(Counters::kDiskHitPages);
@@ -184,46 +198,30 @@ class PageStoreImpl final : public PageStore {
     stats.disk_written_bytes = counters_->sum(Counters::kDiskWrittenBytes);
     stats.remote_fetched_bytes = counters_->sum(Counters::kRemoteFetchedBytes);
     stats.checksum_errors = counters_->sum(Counters::kChecksumErrors);
+    stats.source_checksum_errors = counters_->sum(Counters::kSourceChecksumErrors);
     stats.map_errors = counters_->sum(Counters::kMapErrors);
     stats.maps_rebuilt = counters_->sum(Counters::kMapsRebuilt);
     stats.syncs = counters_->sum(Counters::kSyncs);
     stats.memory_evicted_extents = counters_->sum(Counters::kMemoryEvictedExtents);
+    stats.fill_bytes = counters_->sum(Counters::kFilledBytes);
+    stats.fill_dropped_bytes = counters_->sum(Counters::kFillDroppedBytes);
     stats.disk_evicted_bytes = counters_->sum(Counters::kDiskEvictedBytes);
   }
-
-  /// Takes a quarter of the objects that nobody holds out of the table, so that what they take
-  /// stays bounded; those first that have nothing in memory. When everybody is held the table
-  /// grows: the doors bound how many they hold.
-  [[nodiscard]] std::vector<std::shared_ptr<ObjectImpl>> drop_idle()
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    std::vector<std::shared_ptr<ObjectImpl>> dropped;
-    for (const bool also_warm : {false, true}) {
-      for (auto at = objects_.begin(); at != objects_.end();) {
-        if (dropped.size() >= kMaxIdle / 4) return dropped;
-        const auto here = at++;
-        if (here->second.use_count() > 1 || (here->second->frames() > 0 && !also_warm)) continue;
-        dropped.push_back(std::move(here->second));
-        objects_.erase(here);
-      }
-    }
-    return dropped;
-  }
-
-  /// About half a kilobyte each.
-  static constexpr size_t kMaxIdle = 32768;
 
   const std::unique_ptr<Counters> counters_;
   const std::unique_ptr<FlightTable> flights_;
   const std::unique_ptr<MemoryTier> memory_;
   std::unique_ptr<DiskTier> disk_;
+  const std::unique_ptr<ObjectTable> objects_;
+  const ContentHashFactory content_hash_;
   std::unique_ptr<MapRepairer> repairer_;
   MapLoader maps_;
   Admission admission_;
   const uint64_t memory_bytes_;
+  std::atomic<uint64_t> live_objects_{0};
+  std::atomic<uint64_t> extent_bytes_{0};
+  const std::unique_ptr<DiskCache> cache_;
   StoreCore core_;
-  std::atomic<uint64_t> next_id_{1};
-  mutable absl::Mutex mutex_;  ///< never held while calling out
-  absl::flat_hash_map<ObjectId, std::shared_ptr<ObjectImpl>> objects_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace
@@ -240,8 +238,11 @@ absl::StatusOr<std::unique_ptr<PageStore>> PageStore::open(const PageStoreOption
   BLOBCACHE_ASSIGN_OR_RETURN(auto memory,
                              MemoryTier::create(frames, options.eviction, *flights, *counters));
   BLOBCACHE_ASSIGN_OR_RETURN(auto disk, DiskTier::open(options, *counters));
+  auto objects = std::make_unique<ObjectTable>(idle_extent_bytes(options.memory_bytes));
+  BLOBCACHE_ASSIGN_OR_RETURN(auto cache, DiskCache::create(options, *disk, *objects));
   return std::make_unique<PageStoreImpl>(std::move(counters), std::move(flights), std::move(memory),
-                                         std::move(disk), options);
+                                         std::move(disk), std::move(objects), std::move(cache),
+                                         options);
 }
 
 }  // namespace blobcache::page

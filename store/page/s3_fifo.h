@@ -3,11 +3,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <vector>
 
 #include "store/page/eviction.h"
 #include "store/page/ghost_queue.h"
 #include "store/page/slot_queue.h"
+#include "store/page/zero_vector.h"
 
 namespace blobcache::page {
 
@@ -49,9 +49,9 @@ class S3Fifo final : public EvictionPolicy {
   [[nodiscard]] std::optional<uint32_t> evict_main();
 
   UseCounters& uses_;
-  std::vector<SlotLink> links_;
-  std::vector<uint64_t> identities_;
-  std::vector<Where> places_;
+  ZeroVector<SlotLink> links_;
+  ZeroVector<uint64_t> identities_;
+  ZeroVector<Where> places_;
   // The small queue is these two, one after the other.
   SlotQueue fresh_;  ///< the correlation window
   SlotQueue small_;

@@ -1,12 +1,13 @@
 #include "store/page/s3_tiny_lfu.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace blobcache::page {
 namespace {
 
 /// A small cache remembers at least this many, to learn anything at all.
-constexpr size_t kMinGhosts = 64;
+constexpr size_t kMinRemembered = 64;
 /// Uses for each slot in use after which the sketch halves what it has counted.
 constexpr size_t kSampleUses = 10;
 /// The correlation window is half the window, and no more than this share of the slots in use.
@@ -23,8 +24,19 @@ S3TinyLfu::S3TinyLfu(size_t slots, UseCounters& uses, const Tuning& tuning)
       fresh_(links_),
       window_(links_),
       main_(links_),
-      sketch_(slots),
+      sketch_(kMinRemembered),
       window_share_(tuning.min_window) {}
+
+void S3TinyLfu::grow_sketch() {
+  if (size() < sketch_.capacity()) return;
+  FrequencySketch larger(2 * sketch_.capacity());
+  for (const SlotQueue* queue : {&fresh_, &window_, &main_}) {
+    for (uint32_t slot = queue->oldest(); slot != SlotQueue::kNone; slot = queue->newer(slot)) {
+      larger.take_over(identities_[slot], sketch_.estimate(identities_[slot]));
+    }
+  }
+  sketch_ = std::move(larger);
+}
 
 SlotQueue& S3TinyLfu::queue(Where where) {
   if (where == Where::kMain) return main_;
@@ -62,7 +74,8 @@ bool S3TinyLfu::returns(uint64_t identity) {
 void S3TinyLfu::insert(uint32_t slot, uint64_t identity) {
   identities_[slot] = identity;
   uses_.set(slot, 0);
-  sketch_.set_sample(kSampleUses * std::max(kMinGhosts, size()));
+  grow_sketch();
+  sketch_.set_sample(kSampleUses * std::max(kMinRemembered, size()));
   sketch_.add(identity, 1);
   if (returns(identity)) {
     push(Where::kMain, slot);
@@ -126,7 +139,7 @@ std::optional<uint32_t> S3TinyLfu::evict_window() {
     }
   }
   if (tuning_.remembered > 0) {
-    from_window_.remember(identity, std::max(kMinGhosts, slots(tuning_.remembered)));
+    from_window_.remember(identity, std::max(kMinRemembered, slots(tuning_.remembered)));
   }
   return candidate;
 }

@@ -11,12 +11,17 @@
 #include <cstring>
 #include <string_view>
 
+#include "absl/time/clock.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
 #include "store/page/geometry.h"
 #include "store/page/impl/aligned_memory.h"
+#include "store/page/impl/counters.h"
+#include "store/page/impl/disk_calls.h"
 #include "store/page/impl/map_builder.h"
+#include "store/page/impl/names_file.h"
 #include "store/page/impl/object_file_name.h"
+#include "store/page/impl/tier_health.h"
 #include "store/page/page_map.h"
 
 namespace blobcache::page {
@@ -42,7 +47,7 @@ std::optional<StoredFile> read_name(const fs::path& path) {
   file.set_aside = rest.ends_with(kDamagedSuffix);
   if (file.set_aside) rest.remove_suffix(kDamagedSuffix.size());
   const std::optional<ObjectFileName> parsed = parse_object_file_name(rest);
-  if (!parsed || parsed->is_map) return std::nullopt;
+  if (!parsed || parsed->part != ObjectPart::kData) return std::nullopt;
   // As the store itself would name it: lower case, and in its own folder.
   const fs::path expected = object_file_path(parsed->key, parsed->incarnation);
   if (expected.filename() != rest || expected.parent_path() != path.parent_path().filename()) {
@@ -88,16 +93,17 @@ absl::StatusOr<ObjectKey> scan(int fd, uint64_t size_bytes, ContentHash& hash,
 
 absl::Status rename_object(const StoredFile& file, const fs::path& to) {
   if (file.path == to) return absl::OkStatus();
-  const std::string suffix(kMapSuffix);
   const bool aside = to.native().ends_with(kDamagedSuffix);
   const fs::path plain = aside ? file.path : to;
-  const fs::path map = plain.string() + suffix;
-  const fs::path map_aside = map.string() + std::string(kDamagedSuffix);
-  const fs::path& map_from = aside ? map : map_aside;
-  const fs::path& map_to = aside ? map_aside : map;
-  // Not every object has a map file.
-  if (::rename(map_from.c_str(), map_to.c_str()) != 0 && errno != ENOENT) {
-    return base::errno_error(errno, map_from.string());
+  for (const std::string_view suffix : {kMapSuffix, kNamesSuffix}) {
+    const fs::path part = plain.string() + std::string(suffix);
+    const fs::path part_aside = part.string() + std::string(kDamagedSuffix);
+    const fs::path& part_from = aside ? part : part_aside;
+    const fs::path& part_to = aside ? part_aside : part;
+    // Not every object has them.
+    if (::rename(part_from.c_str(), part_to.c_str()) != 0 && errno != ENOENT) {
+      return base::errno_error(errno, part_from.string());
+    }
   }
   if (::rename(file.path.c_str(), to.c_str()) != 0) {
     return base::errno_error(errno, file.path.string());
@@ -161,6 +167,23 @@ absl::StatusOr<SalvagedObject> salvage(const StoredFile& file, const ContentHash
   }
   object.description = read_description(fd.get());
   return object;
+}
+
+absl::Status read_names(const StoredFile& file,
+                        absl::FunctionRef<void(std::string_view record)> visit) {
+  fs::path plain = file.path;
+  if (file.set_aside) plain.replace_extension();
+  const std::string name = plain.string() + std::string(kNamesSuffix);
+  // A salvage that was killed may have renamed the one and not the other.
+  base::UniqueFd fd;
+  for (const std::string& path : {name, name + std::string(kDamagedSuffix)}) {
+    fd = base::UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (fd.valid() || errno != ENOENT) break;
+  }
+  if (!fd.valid()) return base::errno_error(errno, name);
+  Counters uncounted;
+  TierHealth health(uncounted, absl::Now);
+  return read_names_file(DiskCalls(nullptr, health), fd.get(), file.key, visit);
 }
 
 absl::Status set_aside(const StoredFile& file) {

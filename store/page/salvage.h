@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -46,8 +47,13 @@ struct SalvagedObject {
 [[nodiscard]] absl::StatusOr<SalvagedObject> salvage(const StoredFile& file,
                                                      const ContentHashFactory& hash);
 
-/// Renames a damaged file (and its map) to "<name>.damaged", which no store ever removes, or back.
-/// Durable once the file system is synced. No error when it has that name already.
+/// Reads the object's names file, as Descriptions::read_file.
+[[nodiscard]] absl::Status read_names(const StoredFile& file,
+                                      absl::FunctionRef<void(std::string_view record)> visit);
+
+/// Renames a damaged file (and its map and names file) to "<name>.damaged", which no store ever
+/// removes, or back. Durable once the file system is synced. No error when it has that name
+/// already.
 [[nodiscard]] absl::Status set_aside(const StoredFile& file);
 [[nodiscard]] absl::Status bring_back(const StoredFile& file);
 

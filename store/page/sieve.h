@@ -3,10 +3,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <vector>
 
 #include "store/page/eviction.h"
 #include "store/page/slot_queue.h"
+#include "store/page/zero_vector.h"
 
 namespace blobcache::page {
 
@@ -34,8 +34,8 @@ class Sieve final : public EvictionPolicy {
   void take(uint32_t slot);
 
   UseCounters& uses_;
-  std::vector<SlotLink> links_;
-  std::vector<State> states_;
+  ZeroVector<SlotLink> links_;
+  ZeroVector<State> states_;
   SlotQueue queue_;
   uint32_t hand_ = SlotQueue::kNone;  ///< kNone: at the oldest
 };

@@ -2,7 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
+
+#include "store/page/zero_vector.h"
 
 namespace blobcache::page {
 
@@ -22,7 +23,7 @@ class SlotQueue {
   static constexpr uint32_t kNone = UINT32_MAX;
 
   /// `links` has an entry for each slot and outlives the queue.
-  explicit SlotQueue(std::vector<SlotLink>& links) : links_(links) {}
+  explicit SlotQueue(ZeroVector<SlotLink>& links) : links_(links) {}
   SlotQueue(const SlotQueue&) = delete;
   SlotQueue& operator=(const SlotQueue&) = delete;
 
@@ -46,7 +47,7 @@ class SlotQueue {
   }
 
  private:
-  std::vector<SlotLink>& links_;
+  ZeroVector<SlotLink>& links_;
   uint32_t newest_ = kNone;
   uint32_t oldest_ = kNone;
   size_t size_ = 0;

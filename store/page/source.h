@@ -13,6 +13,10 @@ namespace blobcache::page {
 /// Where the bytes of one object come from when no local tier has them: a peer, an origin.
 /// Implementations live in net/; the page store owns the interface and calls it.
 ///
+/// A source answers for what it brings: it checks whatever its wire lets it check (a peer's CRC32C
+/// a page, TLS, lengths, validators) before it says OK. The store itself compares what its page map
+/// has a checksum of, and serves nothing that differs.
+///
 /// Thread-safe: the store fetches from several threads at once.
 class Source {
  public:

@@ -20,10 +20,13 @@ struct Stats {
   uint64_t disk_read_bytes = 0;
   uint64_t disk_written_bytes = 0;
   uint64_t remote_fetched_bytes = 0;
-  uint64_t checksum_errors = 0;  ///< pages from disk whose checksum did not match; dropped
-  uint64_t map_errors = 0;       ///< map blocks whose checksum did not match
-  uint64_t maps_rebuilt = 0;     ///< page maps made again from their objects' files
-  uint64_t syncs = 0;            ///< fsync, fdatasync and syncfs calls of the disk tier
+  uint64_t fill_bytes = 0;              ///< of what sources brought, written to disk
+  uint64_t fill_dropped_bytes = 0;      ///< ... and not, as the disk was slow, full or out of use
+  uint64_t checksum_errors = 0;         ///< pages from disk whose checksum did not match; dropped
+  uint64_t source_checksum_errors = 0;  ///< pages from a source that the page map contradicts
+  uint64_t map_errors = 0;              ///< map blocks whose checksum did not match
+  uint64_t maps_rebuilt = 0;            ///< page maps made again from their objects' files
+  uint64_t syncs = 0;                   ///< fsync, fdatasync and syncfs calls of the disk tier
 
   // The memory tier.
   uint64_t memory_budget_bytes = 0;
@@ -36,10 +39,12 @@ struct Stats {
   uint64_t disk_used_bytes = 0;
   uint64_t disk_kept_bytes = 0;
   uint64_t disk_evicted_bytes = 0;
-  uint64_t disk_free_bytes = 0;     ///< of the file system
-  uint64_t disk_reserve_bytes = 0;  ///< of the file system, never used
-  uint64_t disk_errors = 0;         ///< reads, writes and syncs that the disk failed
-  bool disk_out = false;  ///< after errors in a row: not asked, but for a try now and then
+  uint64_t disk_filled_bytes = 0;    ///< what sources brought and is there
+  uint64_t disk_filled_extents = 0;  ///< how many extents have some of it
+  uint64_t disk_free_bytes = 0;      ///< of the file system
+  uint64_t disk_reserve_bytes = 0;   ///< of the file system, never used
+  uint64_t disk_errors = 0;          ///< steps of its I/O that the disk failed
+  bool disk_out = false;             ///< for reads or writes: not asked, but for a try now and then
 
   uint64_t open_objects = 0;
   uint64_t flights = 0;  ///< fetches under way

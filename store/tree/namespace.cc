@@ -8,124 +8,28 @@
 #include <utility>
 
 #include "absl/synchronization/mutex.h"
-#include "base/hex.h"
 #include "base/status.h"
-#include "store/page/geometry.h"
-#include "store/tree/digest.h"
 #include "store/tree/impl/ballast.h"
 #include "store/tree/impl/blob_put.h"
+#include "store/tree/impl/blob_spec.h"
 #include "store/tree/impl/catalog.h"
 #include "store/tree/impl/edit_runner.h"
+#include "store/tree/impl/garbage_collector.h"
 #include "store/tree/impl/housekeeper.h"
 #include "store/tree/impl/listener_list.h"
 #include "store/tree/impl/node_ids.h"
+#include "store/tree/impl/node_lookup.h"
 #include "store/tree/impl/open_objects.h"
+#include "store/tree/impl/origin_set.h"
 #include "store/tree/impl/tree_edit.h"
+#include "store/tree/impl/tree_scrub.h"
+#include "store/tree/impl/volume_edit.h"
+#include "store/tree/impl/volume_set.h"
 #include "store/tree/path.h"
+#include "store/tree/volumes.h"
 
 namespace blobcache::tree {
 namespace {
-
-constexpr mode_t kBlobMode = 0400;
-
-/// blobs/ and the other fixed directories belong to whoever runs the daemon, whoever made the
-/// store.
-bool belongs_to_daemon(const FileRow& row) {
-  const auto id = static_cast<NodeId>(row.id);
-  return id <= kLastFixedNode && id != kFilesNode;
-}
-
-Node to_node(const FileRow& row) {
-  Node node;
-  node.id = static_cast<NodeId>(row.id);
-  node.type = row.is_directory ? NodeType::kDirectory : NodeType::kFile;
-  node.size_bytes = row.size_bytes;
-  node.mode = row.mode;
-  node.uid = belongs_to_daemon(row) ? ::geteuid() : row.uid;
-  node.gid = belongs_to_daemon(row) ? ::getegid() : row.gid;
-  // 1 tells programs that a directory's links say nothing about what it holds.
-  node.links = row.is_directory ? 1 : row.links;
-  node.modified = row.modified;
-  node.changed = row.changed;
-  node.digest = row.key;
-  return node;
-}
-
-Node to_node(const BlobRow& row) {
-  Node node;
-  node.id = blob_node(row.id);
-  node.type = NodeType::kFile;
-  node.size_bytes = row.size_bytes;
-  node.mode = kBlobMode;
-  node.uid = ::geteuid();
-  node.gid = ::getegid();
-  node.modified = row.created;
-  node.changed = row.created;
-  node.digest = row.key;
-  return node;
-}
-
-/// Blobs are listed by their digests in lower case, so that each has one name.
-std::optional<page::ObjectKey> parse_blob_name(std::string_view name) {
-  page::ObjectKey key;
-  if (!base::from_hex(name, absl::MakeSpan(key.bytes)) || key.hex() != name) return std::nullopt;
-  return key;
-}
-
-absl::Status no_such_node(NodeId node) {
-  return absl::NotFoundError(fmt::format("node {}: removed or replaced", node));
-}
-
-absl::Status no_such_name(std::string_view name) {
-  return absl::NotFoundError(fmt::format("{}: no such file or directory", printable(name)));
-}
-
-absl::Status not_a_directory(std::string_view name) {
-  return absl::FailedPreconditionError(fmt::format("{}: not a directory", printable(name)));
-}
-
-/// What is read back from the catalog may be damaged: no size of a row is believed that cannot be.
-/// A wrong size that can be shows in the checksums of the pages and the size of the file.
-absl::Status check_row(const BlobRow& row) {
-  static const page::ObjectKey kEmpty = Sha256().finish();
-  const bool possible =
-      row.size_bytes <= page::kMaxObjectSize && (row.size_bytes == 0) == (row.key == kEmpty);
-  if (possible) return absl::OkStatus();
-  return absl::DataLossError(
-      fmt::format("blobs/{}: the catalog has a wrong size for it", row.key.hex()));
-}
-
-/// Reads the entry `name` of `parent`, which is a directory if it is there at all.
-absl::StatusOr<std::optional<Node>> find_node(CatalogReader& catalog, NodeId parent,
-                                              std::string_view name) {
-  if (parent == kBlobsNode) {
-    const std::optional<page::ObjectKey> key = parse_blob_name(name);
-    if (!key) return std::optional<Node>();
-    BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<BlobRow> blob, catalog.find_blob(*key));
-    return blob ? std::optional<Node>(to_node(*blob)) : std::nullopt;
-  }
-  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<EntryRow> entry,
-                             catalog.find_entry(file_of_node(parent), name));
-  return entry ? std::optional<Node>(to_node(entry->file)) : std::nullopt;
-}
-
-absl::StatusOr<Node> find_node(CatalogReader& catalog, NodeId node) {
-  if (const std::optional<int64_t> blob = blob_of_node(node)) {
-    BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<BlobRow> row, catalog.find_blob_by_id(*blob));
-    if (row) return to_node(*row);
-    return no_such_node(node);
-  }
-  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<FileRow> row,
-                             catalog.find_file(file_of_node(node)));
-  if (row) return to_node(*row);
-  return no_such_node(node);
-}
-
-absl::Status check_directory(CatalogReader& catalog, NodeId node) {
-  BLOBCACHE_ASSIGN_OR_RETURN(const Node found, find_node(catalog, node));
-  if (found.type != NodeType::kDirectory) return not_a_directory(fmt::format("node {}", node));
-  return absl::OkStatus();
-}
 
 /// The namespace over a catalog and a page store. Its parts are declared in the order in which they
 /// need one another; the lock is the first to come and the last to go.
@@ -133,16 +37,23 @@ class CatalogNamespace final : public Namespace {
  public:
   using Clock = std::function<absl::Time()>;
 
-  CatalogNamespace(std::shared_ptr<StoreLock> lock, std::unique_ptr<Ballast> ballast,
-                   std::unique_ptr<Catalog> catalog, page::PageStore& store,
-                   absl::Duration unnamed_ttl, const Clock& clock)
+  CatalogNamespace(const std::filesystem::path& directory, std::shared_ptr<StoreLock> lock,
+                   std::unique_ptr<Ballast> ballast, std::unique_ptr<Catalog> catalog,
+                   page::PageStore& store, const NamespaceOptions& options, const Clock& clock)
       : lock_(std::move(lock)),
         store_(store),
         clock_(clock),
         ballast_(std::move(ballast)),
         catalog_(std::move(catalog)),
-        edits_(*catalog_, store, listeners_),
-        housekeeper_(*catalog_, store, edits_, *ballast_, open_objects_, unnamed_ttl, clock) {}
+        edits_(*catalog_, store, listeners_, directory / "described"),
+        unnamed_ttl_(options.unnamed_ttl),
+        origins_(options.origins, store, clock),
+        volumes_(*this, *catalog_, edits_, *ballast_, directory, options.volume_bytes, clock),
+        housekeeper_(*catalog_, store, edits_, *ballast_, open_objects_, volumes_,
+                     {unnamed_ttl_, clock}) {}
+
+  /// Before any other call.
+  [[nodiscard]] absl::Status begin() { return volumes_.count(); }
 
   absl::StatusOr<Node> resolve(std::string_view path) override;
   absl::StatusOr<Node> lookup(NodeId parent, std::string_view name) override;
@@ -150,18 +61,35 @@ class CatalogNamespace final : public Namespace {
   absl::StatusOr<std::vector<NamedNode>> list(NodeId directory, uint64_t cookie,
                                               size_t limit) override;
   absl::StatusOr<page::ObjectRef> open(NodeId node) override;
+  absl::StatusOr<std::shared_ptr<volume::Image>> open_image(NodeId node) override;
+  bool waits(NodeId node) override {
+    return OriginSet::has(node) || !volumes_.origin_of(node).empty();
+  }
+  bool run(NodeId node, absl::AnyInvocable<void()> call) override;
+  bool run(std::string_view path, absl::AnyInvocable<void()> call) override;
   absl::StatusOr<std::unique_ptr<BlobWriter>> put(std::string_view bind_path,
                                                   const Creator& creator,
                                                   uint64_t size_hint) override;
   absl::StatusOr<Node> bind(std::string_view path, const page::ObjectKey& key,
                             const Creator& creator) override;
   absl::Status remove(std::string_view path) override;
+  absl::StatusOr<Node> pin(std::string_view path) override { return set_pin(path, true); }
+  absl::StatusOr<Node> unpin(std::string_view path) override { return set_pin(path, false); }
+  absl::StatusOr<Evicted> evict(std::string_view path, EvictFrom from) override;
   void add_listener(NamespaceListener* listener) override { listeners_.add(listener); }
   void remove_listener(NamespaceListener* listener) override { listeners_.remove(listener); }
+  Volumes& volumes() override { return volumes_; }
+  absl::Status scrub(std::string_view path, ScrubWatcher& watcher) override;
+  absl::Status collect_garbage(const GarbageOptions& options, GarbageWatcher& watcher) override;
   absl::StatusOr<Counts> counts() override;
 
  private:
+  [[nodiscard]] Aging aging() const { return {clock_(), unnamed_ttl_}; }
   absl::Status check_bind_path(std::string_view path, const Creator& creator);
+  absl::Status check_ours(std::string_view path, const PathNames& names, std::string_view why);
+  absl::StatusOr<Node> set_pin(std::string_view path, bool pinned);
+  absl::StatusOr<uint64_t> evict_from_memory(std::string_view path);
+  absl::StatusOr<uint64_t> evict_from_disk(std::string_view path);
 
   const std::shared_ptr<StoreLock> lock_;
   page::PageStore& store_;
@@ -170,51 +98,56 @@ class CatalogNamespace final : public Namespace {
   OpenObjects open_objects_;
   const std::unique_ptr<Ballast> ballast_;
   const std::unique_ptr<Catalog> catalog_;
+  AppendThreads append_threads_{AppendThreads::most_for_this_machine()};
   EditRunner edits_;
+  const absl::Duration unnamed_ttl_;
+  OriginSet origins_;
+  VolumeSet volumes_;
   Housekeeper housekeeper_;
 };
 
 absl::StatusOr<Node> CatalogNamespace::resolve(std::string_view path) {
   BLOBCACHE_ASSIGN_OR_RETURN(const PathNames names, split_path(path));
+  if (OriginSet::has(names)) return origins_.resolve(names);
   Catalog::Lease catalog = catalog_->read();
   BLOBCACHE_RETURN_IF_ERROR(catalog.freeze());
-  BLOBCACHE_ASSIGN_OR_RETURN(Node node, find_node(*catalog, kRootNode));
-  for (const std::string_view name : names) {
-    if (node.type != NodeType::kDirectory) return not_a_directory(path);
-    BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<Node> found, find_node(*catalog, node.id, name));
-    if (!found) return no_such_name(path);
-    node = *found;
-  }
-  return node;
+  return find_node(*catalog, path, names, aging());
 }
 
 absl::StatusOr<Node> CatalogNamespace::lookup(NodeId parent, std::string_view name) {
   BLOBCACHE_RETURN_IF_ERROR(check_name(name));
+  if (parent == kOriginsNode || OriginSet::has(parent)) return origins_.lookup(parent, name);
   Catalog::Lease catalog = catalog_->read();
-  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<Node> found, find_node(*catalog, parent, name));
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<Node> found,
+                             find_node(*catalog, parent, name, aging()));
   if (found) return *found;
-  BLOBCACHE_RETURN_IF_ERROR(check_directory(*catalog, parent));
+  BLOBCACHE_RETURN_IF_ERROR(check_directory(*catalog, parent, aging()));
   return no_such_name(name);
 }
 
 absl::StatusOr<Node> CatalogNamespace::stat(NodeId node) {
-  return find_node(*catalog_->read(), node);
+  if (OriginSet::has(node)) return origins_.stat(node);
+  return find_node(*catalog_->read(), node, aging());
 }
 
 absl::StatusOr<std::vector<NamedNode>> CatalogNamespace::list(NodeId directory, uint64_t cookie,
                                                               size_t limit) {
   if (cookie > INT64_MAX) return absl::InvalidArgumentError("a cookie that list() never gave");
+  if (directory == kOriginsNode || OriginSet::has(directory)) {
+    return origins_.list(directory, cookie, limit);
+  }
   const auto after = static_cast<int64_t>(cookie);
   std::vector<NamedNode> entries;
   Catalog::Lease catalog = catalog_->read();
   if (directory == kBlobsNode) {
     BLOBCACHE_ASSIGN_OR_RETURN(const std::vector<BlobRow> rows, catalog->list_blobs(after, limit));
+    const Aging now = aging();
     for (const BlobRow& row : rows) {
-      entries.push_back({row.key.hex(), to_node(row), static_cast<uint64_t>(row.id)});
+      entries.push_back({row.key.hex(), to_node(row, now), static_cast<uint64_t>(row.id)});
     }
     return entries;
   }
-  BLOBCACHE_RETURN_IF_ERROR(check_directory(*catalog, directory));
+  BLOBCACHE_RETURN_IF_ERROR(check_directory(*catalog, directory, aging()));
   BLOBCACHE_ASSIGN_OR_RETURN(std::vector<EntryRow> rows,
                              catalog->list_entries(file_of_node(directory), after, limit));
   for (EntryRow& row : rows) {
@@ -225,6 +158,7 @@ absl::StatusOr<std::vector<NamedNode>> CatalogNamespace::list(NodeId directory, 
 }
 
 absl::StatusOr<page::ObjectRef> CatalogNamespace::open(NodeId node) {
+  if (OriginSet::has(node)) return origins_.open(node);
   const absl::ReaderMutexLock no_removal(&edits_.removal_mutex());
   Catalog::Lease catalog = catalog_->read();
   const std::optional<int64_t> blob = blob_of_node(node);
@@ -232,23 +166,45 @@ absl::StatusOr<page::ObjectRef> CatalogNamespace::open(NodeId node) {
       std::optional<BlobRow> row,
       blob ? catalog->load_blob(*blob) : catalog->load_blob_of_file(file_of_node(node)));
   if (!row) {
-    BLOBCACHE_ASSIGN_OR_RETURN(const Node found, find_node(*catalog, node));
+    BLOBCACHE_ASSIGN_OR_RETURN(const Node found, find_node(*catalog, node, aging()));
+    if (found.type == NodeType::kImage) return is_a_volume(fmt::format("node {}", node));
     if (found.type == NodeType::kFile) {
       return absl::DataLossError(
           fmt::format("node {}: its content is unknown: the catalog is damaged", node));
     }
     return absl::FailedPreconditionError(fmt::format("node {}: is a directory", node));
   }
-  BLOBCACHE_RETURN_IF_ERROR(check_row(*row));
-  page::ObjectSpec spec;
-  spec.key = row->key;
-  spec.incarnation = row->incarnation;
-  spec.size_bytes = row->size_bytes;
-  spec.retention = row->retention;
-  spec.inline_map = std::move(row->inline_map);
+  const int64_t id = row->id;
+  BLOBCACHE_ASSIGN_OR_RETURN(const page::ObjectSpec spec, blob_spec(*std::move(row)));
   page::ObjectRef object = store_.attach(spec);
-  open_objects_.note(row->id, object);
+  open_objects_.note(id, object);
   return object;
+}
+
+absl::StatusOr<std::shared_ptr<volume::Image>> CatalogNamespace::open_image(NodeId node) {
+  if (OriginSet::has(node)) return origins_.open_image(node);
+  return volumes_.open(node);
+}
+
+bool CatalogNamespace::run(NodeId node, absl::AnyInvocable<void()> call) {
+  if (OriginSet::has(node)) return origins_.run(node, std::move(call));
+  // To open a volume may mean to look for its base.
+  return origins_.run(volumes_.origin_of(node), std::move(call));
+}
+
+bool CatalogNamespace::run(std::string_view path, absl::AnyInvocable<void()> call) {
+  // What is no path has an error of its own when it is used.
+  const absl::StatusOr<PathNames> names = split_path(path);
+  const bool is_origin = names.ok() && OriginSet::has(*names);
+  return origins_.run(is_origin ? std::string((*names)[1]) : "", std::move(call));
+}
+
+/// FAILED_PRECONDITION for a path of an origin, with why it cannot be.
+absl::Status CatalogNamespace::check_ours(std::string_view path, const PathNames& names,
+                                          std::string_view why) {
+  if (!OriginSet::has(names)) return absl::OkStatus();
+  if (!origins_.knows(names[1])) return no_such_name(path);
+  return absl::FailedPreconditionError(fmt::format("{}: is an origin's, {}", printable(path), why));
 }
 
 /// What is certain to fail at the commit fails before a byte is moved.
@@ -259,7 +215,7 @@ absl::Status CatalogNamespace::check_bind_path(std::string_view path, const Crea
   if (absl::IsNotFound(node.status())) return absl::OkStatus();
   BLOBCACHE_RETURN_IF_ERROR(node.status());
   if (node->type == NodeType::kFile) return check_replaceable(path, node->uid, creator);
-  return absl::FailedPreconditionError(fmt::format("{}: is a directory", printable(path)));
+  return is_a_directory(path, "");
 }
 
 absl::StatusOr<std::unique_ptr<BlobWriter>> CatalogNamespace::put(std::string_view bind_path,
@@ -269,8 +225,8 @@ absl::StatusOr<std::unique_ptr<BlobWriter>> CatalogNamespace::put(std::string_vi
   BLOBCACHE_RETURN_IF_ERROR(housekeeper_.expire());
   BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<page::ObjectWriter> writer,
                              store_.create(page::Retention::kKept, size_hint));
-  return std::make_unique<BlobPut>(edits_, clock_, std::move(writer), std::string(bind_path),
-                                   creator);
+  return std::make_unique<BlobPut>(edits_, append_threads_, clock_, std::move(writer),
+                                   std::string(bind_path), creator);
 }
 
 absl::StatusOr<Node> CatalogNamespace::bind(std::string_view path, const page::ObjectKey& key,
@@ -296,13 +252,103 @@ absl::Status CatalogNamespace::remove(std::string_view path) {
         fmt::format("/{}: is part of every store and stays",
                     names.empty() ? std::string_view() : names.front()));
   }
+  BLOBCACHE_RETURN_IF_ERROR(check_ours(
+      path, names, "not ours to remove; \"blobcachectl evict\" drops what is cached of it"));
   const auto edit = [&](CatalogWriter& catalog, Effects& effects) -> absl::Status {
     if (names.front() == "files") return remove_name(catalog, names, clock_(), effects);
+    if (names.front() == "volumes" && names.size() == 2) {
+      BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<NamedVolume> volume,
+                                 find_volume(catalog, names[1]));
+      if (!volume) return no_such_name(path);
+      return absl::FailedPreconditionError(fmt::format(
+          "{}: is a volume; \"blobcachectl volume rm\" removes those", printable(path)));
+    }
     const std::optional<page::ObjectKey> key = parse_blob_name(names[1]);
     if (names.front() != "blobs" || names.size() != 2 || !key) return no_such_name(path);
     return remove_blob(catalog, *key, effects);
   };
   return ballast_->with_room([&] { return edits_.run(edit).status(); });
+}
+
+absl::StatusOr<Node> CatalogNamespace::set_pin(std::string_view path, bool pinned) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const PathNames names, split_path(path));
+  BLOBCACHE_RETURN_IF_ERROR(check_ours(
+      path, names, "of which pages are cached and never kept; put it under files/ to keep it"));
+  Node node;
+  const auto edit = [&](CatalogWriter& catalog, Effects& effects) -> absl::Status {
+    const Aging now = aging();
+    BLOBCACHE_ASSIGN_OR_RETURN(const BlobRow blob, find_blob(catalog, path, names, now));
+    BLOBCACHE_RETURN_IF_ERROR(pinned ? pin_blob(catalog, blob, effects)
+                                     : unpin_blob(catalog, blob, now.now, effects));
+    BLOBCACHE_ASSIGN_OR_RETURN(node, find_node(catalog, path, names, now));
+    return absl::OkStatus();
+  };
+  // On a full disk, letting go of what is pinned is a way out.
+  BLOBCACHE_RETURN_IF_ERROR(ballast_->with_room([&] { return edits_.run(edit).status(); }));
+  return node;
+}
+
+absl::StatusOr<Evicted> CatalogNamespace::evict(std::string_view path, EvictFrom from) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const PathNames names, split_path(path));
+  if (OriginSet::has(names)) return origins_.evict(names, from);
+  Evicted evicted;
+  if (from != EvictFrom::kDisk) {
+    BLOBCACHE_ASSIGN_OR_RETURN(evicted.memory_pages, evict_from_memory(path));
+  }
+  if (from == EvictFrom::kMemory) return evicted;
+  const absl::StatusOr<uint64_t> disk_bytes = evict_from_disk(path);
+  evicted.removed = disk_bytes.ok();
+  if (evicted.removed) {
+    evicted.disk_bytes = *disk_bytes;
+  } else if (from == EvictFrom::kAll && absl::IsFailedPrecondition(disk_bytes.status())) {
+    evicted.stays = base::message(disk_bytes.status());
+  } else {
+    return disk_bytes.status();
+  }
+  return evicted;
+}
+
+absl::StatusOr<uint64_t> CatalogNamespace::evict_from_memory(std::string_view path) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const Node node, resolve(path));
+  if (node.type == NodeType::kDirectory) return is_a_directory(path, "; name its files");
+  BLOBCACHE_ASSIGN_OR_RETURN(const page::ObjectRef object, open(node.id));
+  return store_.evict_memory(*object);
+}
+
+absl::StatusOr<uint64_t> CatalogNamespace::evict_from_disk(std::string_view path) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const PathNames names, split_path(path));
+  uint64_t bytes = 0;
+  const auto edit = [&](CatalogWriter& catalog, Effects& effects) -> absl::Status {
+    const Aging now = aging();
+    BLOBCACHE_RETURN_IF_ERROR(expire_unnamed(catalog, now.now - now.unnamed_ttl, effects));
+    BLOBCACHE_ASSIGN_OR_RETURN(BlobRow blob, find_blob(catalog, path, names, now));
+    bytes = blob.disk_bytes;
+    return evict_blob(catalog, std::move(blob), now.unnamed_ttl, effects);
+  };
+  BLOBCACHE_RETURN_IF_ERROR(ballast_->with_room([&] { return edits_.run(edit).status(); }));
+  return bytes;
+}
+
+absl::Status CatalogNamespace::scrub(std::string_view path, ScrubWatcher& watcher) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const PathNames names, split_path(path));
+  BLOBCACHE_RETURN_IF_ERROR(check_ours(
+      path, names, "of which pages are compared with their checksums whenever they are read"));
+  BLOBCACHE_ASSIGN_OR_RETURN(const Node node, resolve(path));
+  TreeScrub scrub(*catalog_, store_, edits_, watcher);
+  if (node.id == kRootNode || node.id == kBlobsNode) return scrub.run_all();
+  if (const std::optional<int64_t> blob = blob_of_node(node.id)) return scrub.run_blob(*blob);
+  const int64_t file = file_of_node(node.id);
+  return node.type == NodeType::kFile ? scrub.run_file(file) : scrub.run_directory(file);
+}
+
+absl::Status CatalogNamespace::collect_garbage(const GarbageOptions& options,
+                                               GarbageWatcher& watcher) {
+  GarbageCollector collector(*catalog_, store_, edits_, *ballast_);
+  const absl::Time before = options.expire_now ? absl::InfiniteFuture() : clock_() - unnamed_ttl_;
+  const absl::Status blobs = collector.collect_blobs(before, options.dry_run, watcher);
+  if (absl::IsCancelled(blobs)) return blobs;
+  const absl::Status files = collector.collect_files(options.dry_run, watcher);
+  return blobs.ok() ? files : blobs;
 }
 
 absl::StatusOr<Namespace::Counts> CatalogNamespace::counts() {
@@ -317,14 +363,16 @@ absl::StatusOr<Namespace::Counts> CatalogNamespace::counts() {
 /// Opens the catalog, if need be in the ballast's room: a daemon that is started on a full disk can
 /// be told what to remove.
 absl::StatusOr<std::unique_ptr<Catalog>> open_catalog(const std::filesystem::path& directory,
-                                                      page::PageStore& store, Ballast& ballast) {
+                                                      page::PageStore& store, Ballast& ballast,
+                                                      bool ended_cleanly) {
   std::unique_ptr<Catalog> catalog;
   const auto open = [&]() -> absl::Status {
-    BLOBCACHE_ASSIGN_OR_RETURN(
-        catalog, Catalog::open(directory / "catalog.sqlite", directory / "objects",
-                               [&store](absl::Span<page::ObjectWriter* const> sealed) {
-                                 return store.sync(sealed);
-                               }));
+    BLOBCACHE_ASSIGN_OR_RETURN(catalog, Catalog::open(
+                                            directory / "catalog.sqlite", directory / "objects",
+                                            [&store](absl::Span<page::ObjectWriter* const> sealed) {
+                                              return store.sync(sealed);
+                                            },
+                                            ended_cleanly));
     return absl::OkStatus();
   };
   BLOBCACHE_RETURN_IF_ERROR(ballast.with_room(open));
@@ -345,12 +393,14 @@ absl::StatusOr<std::unique_ptr<Namespace>> Namespace::open(const NamespaceOption
   }
   auto ballast = std::make_unique<Ballast>(options.path / "ballast");
   BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Catalog> catalog,
-                             open_catalog(options.path, store, *ballast));
+                             open_catalog(options.path, store, *ballast, lock->ended_cleanly()));
   BLOBCACHE_ASSIGN_OR_RETURN(const Totals totals, catalog->read()->totals());
   store.restore_usage(totals.kept_disk_bytes, totals.cached_disk_bytes);
-  return std::make_unique<CatalogNamespace>(std::move(lock), std::move(ballast), std::move(catalog),
-                                            store, options.unnamed_ttl,
-                                            options.clock ? options.clock : absl::Now);
+  auto names = std::make_unique<CatalogNamespace>(options.path, std::move(lock), std::move(ballast),
+                                                  std::move(catalog), store, options,
+                                                  options.clock ? options.clock : absl::Now);
+  BLOBCACHE_RETURN_IF_ERROR(names->begin());
+  return names;
 }
 
 }  // namespace blobcache::tree

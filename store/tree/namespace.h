@@ -11,22 +11,34 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "store/page/object.h"
 #include "store/page/page_store.h"
 #include "store/tree/blob_writer.h"
+#include "store/tree/evict.h"
+#include "store/tree/garbage.h"
+#include "store/tree/scrub.h"
 #include "store/tree/store_lock.h"
+#include "store/volume/image.h"
 
 namespace blobcache::tree {
 
+class Origin;
+
 /// A stable number for one entry of the tree; FUSE shows it as the inode number. A name that is
-/// bound anew is a new node, so a node's bytes never change.
+/// bound anew, or another version of an origin's file, is a new node, so the bytes of a node that
+/// is a file never change. Those of origins are stable for as long as the process lives.
 using NodeId = uint64_t;
 inline constexpr NodeId kRootNode = 1;
 
-enum class NodeType : uint8_t { kDirectory, kFile };
+enum class NodeType : uint8_t {
+  kDirectory,
+  kFile,   ///< its bytes never change: see Namespace::open
+  kImage,  ///< its bytes may: a volume, or an origin's image; see Namespace::open_image
+};
 
 /// One entry of the tree as it is now. Value type.
 struct Node {
@@ -40,6 +52,15 @@ struct Node {
   absl::Time modified;
   absl::Time changed;
   std::optional<page::ObjectKey> digest;  ///< a file's content
+
+  // How a file's content is held. It is the blob's: all of its names show the same.
+  bool pinned = false;
+  page::Retention retention = page::Retention::kKept;
+  std::optional<absl::Time> expires;  ///< when it turns from kept to cached, unless held by then
+
+  /// Of a file: every open sees the same bytes. Not so of an origin's without a strong validator:
+  /// only those who have it open at once do.
+  bool steady = true;
 };
 
 struct NamedNode {
@@ -60,8 +81,10 @@ class NamespaceListener {
 struct NamespaceOptions {
   std::filesystem::path path;  ///< the store's directory; the catalog is catalog.sqlite in it
   absl::Duration unnamed_ttl = absl::Hours(24);
-  std::function<absl::Time()> clock;  ///< absent: the system's; any thread may call it
-  std::shared_ptr<StoreLock> lock;    ///< held already; absent: open() takes it
+  uint64_t volume_bytes = uint64_t{1} << 62;     ///< what all volumes together may take of the disk
+  std::function<absl::Time()> clock;             ///< absent: the system's; any thread may call it
+  std::shared_ptr<StoreLock> lock;               ///< held already; absent: open() takes it
+  std::vector<std::shared_ptr<Origin>> origins;  ///< each name once
 };
 
 /// Which names somebody may bind anew.
@@ -78,20 +101,25 @@ struct Creator {
   MayReplace may_replace = MayReplace::kOwn;
 };
 
+class Volumes;
+
 /// The tree: which names exist and which object each one means.
 ///
-///     blobs/<64 hex>      every blob, read-only
-///     files/<any/path>    names bound to blobs
-///     origins/, volumes/  directories, empty as yet
+///     blobs/<64 hex>             every blob, read-only
+///     files/<any/path>           names bound to blobs
+///     volumes/<name>             writable images; see volumes()
+///     origins/<origin>/<path>    what somewhere else has, read through; see origin.h
 ///
 /// Paths have no leading slash ("files/a/b"); one is tolerated, and "" is the root. A path with an
 /// empty component, "." or "..", a NUL byte, a component over 255 bytes or over 4,096 bytes in all
 /// is INVALID_ARGUMENT with the reason. NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION (a directory
 /// where a file is wanted or the reverse) and PERMISSION_DENIED (binding outside files/, or a name
-/// whose file the creator may not replace) otherwise.
+/// whose file the creator may not replace) otherwise. Beneath origins/ also what the origin says:
+/// UNAVAILABLE or DEADLINE_EXCEEDED when it cannot be reached, and others.
 ///
-/// Thread-safe. Calls may wait for the catalog (SQLite) for a moment, never for a page or the
-/// network.
+/// Thread-safe. Calls may wait for the catalog (SQLite) for a moment, never for a page; beneath
+/// origins/ they may wait for the network, as long as the origin's limits have it, and are in
+/// nobody's way meanwhile. Who must not wait asks waits() first.
 class Namespace {
  public:
   /// Opens or makes the catalog; locks the store against a second daemon (UNAVAILABLE, naming the
@@ -107,12 +135,32 @@ class Namespace {
   [[nodiscard]] virtual absl::StatusOr<Node> lookup(NodeId parent, std::string_view name) = 0;
   [[nodiscard]] virtual absl::StatusOr<Node> stat(NodeId node) = 0;
   /// Up to `limit` entries after `cookie` (0: from the start), in an order that survives changes:
-  /// what exists throughout a walk is seen exactly once.
+  /// what exists throughout a walk is seen exactly once. (Of an origin, see OriginListing.)
   [[nodiscard]] virtual absl::StatusOr<std::vector<NamedNode>> list(NodeId directory,
                                                                     uint64_t cookie,
                                                                     size_t limit) = 0;
-  /// The object behind a file node. A blob that is removed while it is open stays readable.
+  /// The object behind a file node; FAILED_PRECONDITION for an image. A blob that is removed while
+  /// it is open stays readable. NOT_FOUND for a version that its origin no longer has.
   [[nodiscard]] virtual absl::StatusOr<page::ObjectRef> open(NodeId node) = 0;
+  /// The image behind an image's node, a volume or an origin's; FAILED_PRECONDITION for any other.
+  /// All who have it open at once share it. Who lets go of it last may wait for the disk.
+  [[nodiscard]] virtual absl::StatusOr<std::shared_ptr<volume::Image>> open_image(NodeId node) = 0;
+
+  /// Whether calls about this node (looking a name up in it, listing or opening it) may wait for
+  /// the network. Waits for nothing.
+  [[nodiscard]] virtual bool waits(NodeId /*node*/) { return false; }
+  /// Runs `call`, which is about to make such calls: now, on this thread, when they do not wait,
+  /// else soon, on one of a few threads of the node's origin. False, and `call` is gone, when too
+  /// much waits for that origin.
+  [[nodiscard]] virtual bool run(NodeId /*node*/, absl::AnyInvocable<void()> call) {
+    call();
+    return true;
+  }
+  /// The same about a path.
+  [[nodiscard]] virtual bool run(std::string_view /*path*/, absl::AnyInvocable<void()> call) {
+    call();
+    return true;
+  }
 
   // Changing. Each change is durable when the call returns.
   /// Begins a blob. `bind_path` ("files/..."), when not empty, is bound to it in the same
@@ -125,13 +173,41 @@ class Namespace {
   [[nodiscard]] virtual absl::StatusOr<Node> bind(std::string_view path, const page::ObjectKey& key,
                                                   const Creator& creator) = 0;
   /// Removes a name under files/ (a directory only when it is empty), or forgets a blob
-  /// (blobs/HEX): FAILED_PRECONDITION, with a name that holds it, while any name does.
+  /// (blobs/HEX): FAILED_PRECONDITION, with what holds it, while a name or a pin does.
   [[nodiscard]] virtual absl::Status remove(std::string_view path) = 0;
+  /// Keeps the blob behind a file, with a name or without, until it is unpinned. The pin is the
+  /// blob's, whatever path it came by: it stays when that name is bound anew or goes, and does not
+  /// follow the name; the same content put again is the same blob. A blob is pinned or not; to pin
+  /// it twice is to pin it. Returns the file as it is then. FAILED_PRECONDITION for a directory.
+  [[nodiscard]] virtual absl::StatusOr<Node> pin(std::string_view path) = 0;
+  /// Ends that. A blob without a name is kept for unnamed_ttl from now; one that is not pinned
+  /// stays as it is.
+  [[nodiscard]] virtual absl::StatusOr<Node> unpin(std::string_view path) = 0;
+  /// Has tiers drop the blob behind a file. FAILED_PRECONDITION for a directory, and with the
+  /// reason for a kept blob that is to leave the disk (kDisk). Pages leave L0 all the same when
+  /// what follows fails.
+  [[nodiscard]] virtual absl::StatusOr<Evicted> evict(std::string_view path, EvictFrom from) = 0;
 
   /// Listeners must be removed before they die. Removing one waits for calls to it that are under
   /// way, so a listener never removes itself while it is called.
   virtual void add_listener(NamespaceListener* listener) = 0;
   virtual void remove_listener(NamespaceListener* listener) = 0;
+
+  /// The volumes among the names; they live as long as the namespace. See volumes.h.
+  [[nodiscard]] virtual Volumes& volumes() = 0;
+
+  // Upkeep. Slow, and safe beside everything else.
+  /// Verifies what the disk holds of a path: a file, a blob, all that is named beneath a directory,
+  /// or ("", "blobs") every blob, with a name or without; as page::PageStore::scrub, whose errors
+  /// end it. With every blob goes the catalog, whose damage is DATA_LOSS, at once. Damage of blobs
+  /// is no error: `watcher` learns of it. CANCELLED when `watcher` ends it.
+  [[nodiscard]] virtual absl::Status scrub(std::string_view path, ScrubWatcher& watcher) = 0;
+  /// Removes what nothing names: blobs without a name or a pin that are cached, or kept and past
+  /// their unnamed_ttl (or any, see GarbageOptions); and files that no blob owns. What somebody has
+  /// open stays readable for him; puts under way, and what they bring, are safe. CANCELLED when
+  /// `watcher` ends it; else the first error, after which the rest was tried all the same.
+  [[nodiscard]] virtual absl::Status collect_garbage(const GarbageOptions& options,
+                                                     GarbageWatcher& watcher) = 0;
 
   struct Counts {
     uint64_t blobs = 0;

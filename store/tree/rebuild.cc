@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
@@ -25,6 +26,7 @@
 #include "store/tree/impl/schema.h"
 #include "store/tree/impl/sqlite.h"
 #include "store/tree/impl/tree_edit.h"
+#include "store/tree/impl/volume_salvage.h"
 #include "store/tree/path.h"
 #include "store/tree/store_lock.h"
 
@@ -53,11 +55,7 @@ absl::Status check_catalog(Database& database, const fs::path& file) {
   BLOBCACHE_RETURN_IF_ERROR(database.execute("PRAGMA busy_timeout = 10000"));
   BLOBCACHE_ASSIGN_OR_RETURN(const int64_t version, check_schema(database, file));
   if (version == 0) return absl::DataLossError("the catalog is empty");
-  {
-    Query query = database.query("PRAGMA integrity_check(1)");
-    BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
-    if (!row || query.bytes(0) != "ok") return absl::DataLossError("the catalog is damaged");
-  }
+  BLOBCACHE_RETURN_IF_ERROR(CatalogReader(database).check());
   const absl::Status status = CatalogReader(database).totals().status();
   // A table that is gone.
   if (absl::IsInternal(status)) {
@@ -127,6 +125,16 @@ absl::Status replace_catalog(const fs::path& made, const fs::path& file, absl::T
   return sync_store(file.parent_path());
 }
 
+absl::StatusOr<Description> read_attribute(const page::StoredFile& file,
+                                           const page::SalvagedObject& object) {
+  if (!object.description) return absl::DataLossError("its file has no description");
+  BLOBCACHE_ASSIGN_OR_RETURN(Description description, parse_description(*object.description));
+  if (description.key != file.key || description.size_bytes != object.size_bytes) {
+    return absl::DataLossError("its description is another blob's");
+  }
+  return description;
+}
+
 /// Fills an empty catalog from the files. One rebuild each.
 class Rebuild {
  public:
@@ -134,7 +142,8 @@ class Rebuild {
       : options_(options),
         now_(options.clock ? options.clock() : absl::Now()),
         database_(database),
-        catalog_(database) {}
+        catalog_(database),
+        volumes_(options.path, catalog_, now_, options.report) {}
 
   [[nodiscard]] absl::Status fill();
   /// Gives the files the names that tell of what fill() found; not synced.
@@ -146,6 +155,12 @@ class Rebuild {
     int64_t blob;
     DescribedName name;
   };
+  struct LostNames {
+    int64_t blob;
+    page::ObjectKey key;
+    std::string what;
+    bool without_file;  ///< there are more names, in a names file that is not there
+  };
   struct Damaged {
     page::StoredFile file;
     absl::Status why;
@@ -155,8 +170,10 @@ class Rebuild {
   [[nodiscard]] absl::StatusOr<int64_t> add_blob(const page::StoredFile& file,
                                                  page::SalvagedObject& object);
   void take_names(const page::StoredFile& file, const page::SalvagedObject& object, int64_t blob);
+  void report_lost_names();
   [[nodiscard]] absl::Status bind_names();
   [[nodiscard]] absl::Status bind_one(const Claim& claim);
+  [[nodiscard]] absl::Status set_pins();
   [[nodiscard]] absl::Status report_damaged();
   void report(const page::ObjectKey& key, std::string_view what) const {
     options_.report(fmt::format("blobs/{}: {}", key.hex(), what));
@@ -166,8 +183,12 @@ class Rebuild {
   const absl::Time now_;
   Database& database_;
   CatalogWriter catalog_;
+  VolumeSalvage volumes_;
   RebuildSummary summary_;
   std::vector<Claim> claims_;
+  absl::flat_hash_set<int64_t> pinned_;
+  std::vector<LostNames> lost_names_;
+  absl::flat_hash_set<int64_t> with_names_file_;  ///< blobs of which one was whole
   std::vector<Damaged> damaged_;
   std::vector<page::StoredFile> returning_;
 };
@@ -178,7 +199,10 @@ absl::Status Rebuild::fill() {
   BLOBCACHE_RETURN_IF_ERROR(database_.execute("BEGIN IMMEDIATE"));
   BLOBCACHE_RETURN_IF_ERROR(page::for_each_stored_file(
       options_.path, [this](const page::StoredFile& file) { return take(file); }));
+  report_lost_names();
   BLOBCACHE_RETURN_IF_ERROR(bind_names());
+  BLOBCACHE_RETURN_IF_ERROR(set_pins());
+  BLOBCACHE_RETURN_IF_ERROR(volumes_.fill());
   {
     Query query = database_.query(kKeepUnnamed);
     query.bind(now_);
@@ -222,27 +246,50 @@ absl::StatusOr<int64_t> Rebuild::add_blob(const page::StoredFile& file,
   return catalog_.insert_blob(blob);
 }
 
+/// The attribute is enough if it says so. Else the names file has the say, and if that is not
+/// whole, what can be had of both is taken.
 void Rebuild::take_names(const page::StoredFile& file, const page::SalvagedObject& object,
                          int64_t blob) {
-  const absl::StatusOr<Description> description =
-      object.description ? parse_description(*object.description)
-                         : absl::DataLossError("its file has no description");
-  std::string problem;
-  if (!description.ok()) {
-    problem =
-        fmt::format("its names, if it had any, are lost: {}", base::message(description.status()));
-  } else if (description->key != file.key || description->size_bytes != object.size_bytes) {
-    problem = "its names, if it had any, are lost: its description is another blob's";
+  const absl::StatusOr<Description> attribute = read_attribute(file, object);
+  if (attribute.ok()) {
+    if (attribute->pinned) pinned_.insert(blob);
+    for (const DescribedName& name : attribute->names) claims_.push_back({blob, name});
+    if (!attribute->more_names) return;
+  }
+  NameReplay replay;
+  absl::Status whole =
+      page::read_names(file, [&](std::string_view record) { replay.take(record); });
+  if (whole.ok() && !replay.whole()) {
+    whole = absl::DataLossError("it has a line that this program does not know");
+  }
+  if (replay.pinned()) pinned_.insert(blob);
+  for (const auto& [path, name] : replay.names()) claims_.push_back({blob, name});
+  // Beside names in the attribute it is left from before an older version wrote these.
+  if (whole.ok() && (!attribute.ok() || attribute->names.empty())) {
+    with_names_file_.insert(blob);
+    return;
+  }
+  LostNames lost{blob, file.key, {}, attribute.ok() && absl::IsNotFound(whole)};
+  if (!attribute.ok() && absl::IsNotFound(whole)) {
+    lost.what =
+        fmt::format("its names, if it had any, are lost: {}", base::message(attribute.status()));
   } else {
-    for (const DescribedName& name : description->names) claims_.push_back({blob, name});
-    if (description->more_names) {
-      problem = fmt::format("it had more names than its file tells; {} are known",
-                            description->names.size());
+    const size_t known = replay.names().size() + (attribute.ok() ? attribute->names.size() : 0);
+    lost.what = fmt::format("it had more names than its files tell; {} are known", known);
+    if (!whole.ok() && !lost.without_file) {
+      lost.what += fmt::format("; its names file: {}", base::message(whole));
     }
   }
-  if (problem.empty()) return;
-  ++summary_.names_lost;
-  report(file.key, problem);
+  lost_names_.push_back(std::move(lost));
+}
+
+/// A kill while a new copy takes over the names file leaves one of the two without.
+void Rebuild::report_lost_names() {
+  for (const LostNames& lost : lost_names_) {
+    if (lost.without_file && with_names_file_.contains(lost.blob)) continue;
+    ++summary_.names_lost;
+    report(lost.key, lost.what);
+  }
 }
 
 /// In the order in which they were bound, so that a name that two blobs claim (a kill came before
@@ -285,6 +332,13 @@ absl::Status Rebuild::bind_one(const Claim& claim) {
   return query.run();
 }
 
+absl::Status Rebuild::set_pins() {
+  for (const int64_t blob : pinned_) {
+    BLOBCACHE_RETURN_IF_ERROR(catalog_.set_pinned(blob, true));
+  }
+  return absl::OkStatus();
+}
+
 /// A damaged file is no loss when another one holds the same blob.
 absl::Status Rebuild::report_damaged() {
   std::vector<Damaged> lost;
@@ -298,7 +352,7 @@ absl::Status Rebuild::report_damaged() {
     lost.push_back(std::move(damaged));
   }
   damaged_ = std::move(lost);
-  summary_.left_out = damaged_.size();
+  summary_.left_out = damaged_.size() + volumes_.left_out();
   return absl::OkStatus();
 }
 
@@ -309,7 +363,7 @@ absl::Status Rebuild::rename_files() {
   for (const page::StoredFile& file : returning_) {
     BLOBCACHE_RETURN_IF_ERROR(page::bring_back(file));
   }
-  return absl::OkStatus();
+  return volumes_.set_aside();
 }
 
 void remove_database(const fs::path& file) {

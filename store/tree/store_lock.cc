@@ -28,14 +28,18 @@ absl::Status check_directory(const std::filesystem::path& directory) {
   return absl::OkStatus();
 }
 
-/// Who holds the lock, for a message. The number is written after the lock is taken, so it may be
-/// missing.
-std::string holder(int fd) {
+/// Who holds the lock, or held it and did not end as he should. The number is written after the
+/// lock is taken, so it may be missing.
+std::string holder_number(int fd) {
   std::array<char, 32> text{};
   const ssize_t length = ::pread(fd, text.data(), text.size(), 0);
   const std::string_view number(text.data(), length > 0 ? static_cast<size_t>(length) : 0);
-  const std::string_view digits = number.substr(0, number.find_first_not_of("0123456789"));
-  return digits.empty() ? "another process" : fmt::format("process {}", digits);
+  return std::string(number.substr(0, number.find_first_not_of("0123456789")));
+}
+
+std::string holder(int fd) {
+  const std::string number = holder_number(fd);
+  return number.empty() ? "another process" : fmt::format("process {}", number);
 }
 
 /// Why the lock could not be made in a directory that is there.
@@ -58,18 +62,28 @@ absl::StatusOr<std::shared_ptr<StoreLock>> StoreLock::acquire(
   const std::filesystem::path file = directory / "lock";
   base::UniqueFd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
   if (!fd.valid()) return refuse_directory(errno, directory, file);
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+  base::UniqueFd folder(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.valid()) return base::errno_error(errno, directory.string());
+  for (const int locked : {fd.get(), folder.get()}) {
+    if (::flock(locked, LOCK_EX | LOCK_NB) == 0) continue;
     if (errno != EWOULDBLOCK)
       return base::errno_error(errno, fmt::format("cannot lock {}", file.string()));
     return absl::UnavailableError(
         fmt::format("the store {} is in use by {}", directory.string(), holder(fd.get())));
   }
+  const bool ended_cleanly = holder_number(fd.get()).empty();
   const std::string pid = fmt::format("{}\n", ::getpid());
-  if (::ftruncate(fd.get(), 0) != 0 ||
-      ::pwrite(fd.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+  // In this order, so that a file that has its room already needs none of a full disk.
+  if (::pwrite(fd.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size()) ||
+      ::ftruncate(fd.get(), static_cast<off_t>(pid.size())) != 0) {
     return base::errno_error(errno, fmt::format("cannot write {}", file.string()));
   }
-  return std::make_shared<StoreLock>(std::move(fd));
+  return std::make_shared<StoreLock>(std::move(fd), std::move(folder), ended_cleanly);
+}
+
+StoreLock::~StoreLock() {
+  // The file keeps its room. Without this the next start only takes more care.
+  if (::pwrite(file_.get(), "\n", 1, 0) != 1) return;
 }
 
 }  // namespace blobcache::tree

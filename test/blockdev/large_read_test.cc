@@ -7,12 +7,12 @@
 namespace blobcache::blockdev {
 namespace {
 
-constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint64_t kOneMiB = uint64_t{1} << 20;
 
 TEST_CASE("large read: pieces cover the range once and end at whole MiBs") {
-  for (const uint64_t offset : {uint64_t{0}, kMiB - 1, 3 * kMiB + 17}) {
-    for (const uint64_t length : {kMiB + 1, 2 * kMiB, 7 * kMiB + 5}) {
-      LargeRead read(LargeRead::Kind::kChunks, 1, offset, length);
+  for (const uint64_t offset : {uint64_t{0}, kOneMiB - 1, 3 * kOneMiB + 17}) {
+    for (const uint64_t length : {kOneMiB + 1, 2 * kOneMiB, 7 * kOneMiB + 5}) {
+      LargeRead read(LargeRead::Kind::kChunks, {.offset = offset, .length = length});
       uint64_t at = offset;
       uint32_t expected = 0;
       while (read.can_ask()) {
@@ -20,12 +20,14 @@ TEST_CASE("large read: pieces cover the range once and end at whole MiBs") {
         const LargeRead::Piece piece = read.ask(number);
         CHECK(number == expected++);
         CHECK(piece.offset == at);
-        CHECK(piece.length <= page::Object::kMaxRead);
+        CHECK(piece.length <= Device::kMaxRead);
         at += piece.length;
-        CHECK((at % kMiB == 0 || at == offset + length));
+        CHECK((at % kOneMiB == 0 || at == offset + length));
         CHECK_FALSE(read.done());
         read.arrived(number, piece, absl::UnavailableError("x"));
+        CHECK(read.leaves() == piece.offset);
         REQUIRE(read.leave());
+        CHECK(read.leaves() == at);
       }
       CHECK(at == offset + length);
       CHECK(read.done());
@@ -34,7 +36,7 @@ TEST_CASE("large read: pieces cover the range once and end at whole MiBs") {
 }
 
 TEST_CASE("large read: no more than the window is asked for, and pieces leave in order") {
-  LargeRead read(LargeRead::Kind::kChunks, 1, 0, 6 * kMiB);
+  LargeRead read(LargeRead::Kind::kChunks, {.offset = 0, .length = 6 * kOneMiB});
   std::vector<LargeRead::Piece> pieces;
   uint32_t number = 0;
   while (read.can_ask()) pieces.push_back(read.ask(number));
@@ -47,7 +49,7 @@ TEST_CASE("large read: no more than the window is asked for, and pieces leave in
   for (uint64_t i = 0; i < 3; ++i) {
     const auto piece = read.leave();
     REQUIRE(piece);
-    CHECK(piece->piece.offset == i * kMiB);
+    CHECK(piece->piece.offset == i * kOneMiB);
   }
   CHECK_FALSE(read.leave());
   CHECK(read.can_ask());

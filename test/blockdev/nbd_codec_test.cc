@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/hex.h"
 
@@ -33,6 +35,22 @@ TEST_CASE("nbd codec: a request is decoded field by field") {
   CHECK(request->cookie == 0x0102030405060708);
   CHECK(request->offset == 0x123456789a);
   CHECK(request->length == 0xabcd);
+}
+
+TEST_CASE("nbd codec: an extended request is longer") {
+  const std::string wire =
+      from_hex("21e41c71002000010102030405060708000000123456789a000001000000abcd");
+  const auto request = decode_extended_request(bytes_of(wire));
+  REQUIRE(request);
+  CHECK(request->flags == 0x20);
+  CHECK(request->type == 1);
+  CHECK(request->cookie == 0x0102030405060708);
+  CHECK(request->offset == 0x123456789a);
+  CHECK(request->length == 0x1000000abcd);
+  CHECK_FALSE(decode_request(bytes_of(wire)));
+  const std::string compact =
+      from_hex("25609513000000000000000000000000000000000000000000000001") + "more";
+  CHECK_FALSE(decode_extended_request(bytes_of(compact)));
 }
 
 TEST_CASE("nbd codec: any other magic is no request and no option") {
@@ -69,6 +87,25 @@ TEST_CASE("nbd codec: an info request must add up exactly") {
   CHECK(decode_info_request(bytes_of(from_hex("000000000000"))));
 }
 
+TEST_CASE("nbd codec: a request for metadata contexts must add up exactly") {
+  const std::string good = from_hex("00000002616200000002000000036261730000000568656c6c6f");
+  const auto request = decode_meta_request(bytes_of(good));
+  REQUIRE(request);
+  CHECK(request->name == "ab");
+  CHECK(request->queries == std::vector<std::string_view>{"bas", "hello"});
+  for (size_t size = 0; size < good.size(); ++size) {
+    CHECK_FALSE(decode_meta_request(bytes_of(good).first(size)));
+  }
+  CHECK_FALSE(decode_meta_request(bytes_of(good + "x")));
+  CHECK_FALSE(decode_meta_request(bytes_of(from_hex("0000000000000001"))));
+  CHECK_FALSE(decode_meta_request(bytes_of(from_hex("00000000ffffffff00000000"))));
+  CHECK_FALSE(decode_meta_request(bytes_of(from_hex("ffffffff0000000000000000"))));
+  CHECK_FALSE(decode_meta_request(bytes_of(from_hex("0000000000000001ffffffff"))));
+  const std::string none = from_hex("0000000000000000");
+  REQUIRE(decode_meta_request(bytes_of(none)));
+  CHECK(decode_meta_request(bytes_of(none))->queries.empty());
+}
+
 TEST_CASE("nbd codec: what the server says, byte by byte") {
   std::string out;
   append_greeting(out, 3);
@@ -89,34 +126,13 @@ TEST_CASE("nbd codec: what the server says, byte by byte") {
   append_info_text(out, 6, kInfoName, "x");
   CHECK(hex(out) == "0003e889045565a9000000060000000300000003000178");
   out.clear();
+  append_meta_context(out, 10, 2, "a:b");
+  CHECK(hex(out) == "0003e889045565a90000000a000000040000000700000002613a62");
+  out.clear();
   append_export_name_reply(out, 5, 0x103, false);
   CHECK(hex(out) == "00000000000000050103");
   append_export_name_reply(out, 5, 0x103, true);
   CHECK(out.size() == 10 + 10 + 124);
-}
-
-TEST_CASE("nbd codec: reply headers, byte by byte") {
-  ReplyHeader header;
-  CHECK(encode_simple_reply(header, 9, 22) == kSimpleReplyBytes);
-  CHECK(hex(header.data(), 16) == "67446698000000160000000000000009");
-  CHECK(encode_none_chunk(header, 9) == kChunkHeaderBytes);
-  CHECK(hex(header.data(), 20) == "668e33ef00010000000000000000000900000000");
-  CHECK(encode_data_chunk(header, 9, 0x2000, 0x1000, false) == kDataChunkHeaderBytes);
-  CHECK(hex(header.data(), 28) ==
-        "668e33ef0000000100000000000000090000100800000000"
-        "00002000");
-  CHECK(encode_data_chunk(header, 9, 0x2000, 0x1000, true) == kDataChunkHeaderBytes);
-  CHECK(hex(header.data(), 8) == "668e33ef00010001");
-}
-
-TEST_CASE("nbd codec: error chunks carry code, message and offset") {
-  CHECK(hex(encode_error_chunk(9, kEInval, "hm", std::nullopt)) ==
-        "668e33ef000180010000000000000009000000080000001600026"
-        "86d");
-  CHECK(hex(encode_error_chunk(9, kEIo, "", 0x30)) ==
-        "668e33ef0001800200000000000000090000000e0000000500000000000000000030");
-  CHECK(encode_error_chunk(9, kEIo, std::string(9000, 'x'), std::nullopt).size() ==
-        kChunkHeaderBytes + 6 + kMaxString);
 }
 
 }  // namespace

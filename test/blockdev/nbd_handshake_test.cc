@@ -2,86 +2,19 @@
 
 #include <doctest/doctest.h>
 
+#include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "test/blockdev/handshake_driver.h"
 #include "test/blockdev/raw_client.h"
 
 namespace blobcache::blockdev {
 namespace {
 
 using State = Handshake::State;
-
-constexpr uint32_t kUnsup = 0x80000001;
-constexpr uint32_t kInvalid = 0x80000003;
-constexpr uint32_t kUnknown = 0x80000006;
-constexpr uint32_t kTooBig = 0x80000009;
-
-/// An object that only has a size.
-class SizedObject : public page::Object {
- public:
-  const page::ObjectKey& key() const override { return key_; }
-  uint64_t size_bytes() const override { return 0x123456; }
-  bool try_read(uint64_t, uint64_t, page::PinnedRange&) override { return false; }
-  page::PendingRead read(uint64_t, uint64_t, ReadDone done) override {
-    done(absl::UnavailableError("only a size"));
-    return {};
-  }
-  absl::StatusOr<page::Residency> residency() override { return page::Residency{}; }
-
- private:
-  page::ObjectKey key_;
-};
-
-class Directory : public ExportDirectory {
- public:
-  absl::StatusOr<OpenExport> open(std::string_view name) override {
-    if (name.empty()) name = "files/a";
-    if (name != "files/a") return absl::NotFoundError("no");
-    return OpenExport{std::string(name), std::make_shared<SizedObject>()};
-  }
-  absl::StatusOr<std::vector<Export>> list(size_t limit) override {
-    listed_with = limit;
-    return std::vector<Export>{{"files/a", 1}, {"files/b", 2}};
-  }
-  size_t listed_with = 0;
-};
-
-std::string option(uint32_t number, std::string_view data) {
-  return "IHAVEOPT" + be32(number) + be32(static_cast<uint32_t>(data.size())) + std::string(data);
-}
-
-std::string reply(uint32_t number, uint32_t type, std::string_view data = {}) {
-  return be64(0x3e889045565a9) + be32(number) + be32(type) +
-         be32(static_cast<uint32_t>(data.size())) + std::string(data);
-}
-
-/// Feeds a handshake and remembers what it said.
-struct Driver {
-  Directory directory;
-  Handshake handshake{directory};
-  std::string said;
-
-  State feed(std::string_view text) {
-    nbd::Bytes bytes{reinterpret_cast<const std::byte*>(text.data()), text.size()};
-    State state = State::kNegotiating;
-    size_t before = 0;
-    do {
-      before = bytes.size();
-      state = handshake.advance(bytes, said);
-    } while (state == State::kNegotiating && bytes.size() < before);
-    left = bytes.size();
-    return state;
-  }
-  /// The error type of the last option reply.
-  [[nodiscard]] uint32_t said_type() const {
-    REQUIRE(said.size() >= 20);
-    uint32_t type = 0;
-    for (size_t i = 12; i < 16; ++i) type = type << 8 | static_cast<uint8_t>(said[i]);
-    return type;
-  }
-  size_t left = 0;
-};
+using Style = nbd::HeaderStyle;
 
 TEST_CASE("nbd handshake: the greeting offers fixed newstyle without zeroes") {
   std::string out;
@@ -108,11 +41,11 @@ TEST_CASE("nbd handshake: GO gives the export and what was asked for") {
   CHECK(driver.left == 4);  // requests that came along stay where they are
   const std::string expected =
       reply(7, 3, be16(0) + be64(0x123456) + be16(0x507)) + reply(7, 3, be16(1) + "files/a") +
-      reply(7, 3, be16(2) + "1.1 MiB, read-only") +
+      reply(7, 3, be16(2) + "only a size") +
       reply(7, 3, be16(3) + be32(1) + be32(4096) + be32(32U << 20)) + reply(7, 1);
   CHECK(driver.said == expected);
   CHECK(driver.handshake.chosen().name == "files/a");
-  CHECK_FALSE(driver.handshake.structured_replies());
+  CHECK(driver.handshake.style() == Style::kSimple);
 }
 
 TEST_CASE("nbd handshake: INFO tells the same and goes on") {
@@ -123,6 +56,15 @@ TEST_CASE("nbd handshake: INFO tells the same and goes on") {
   CHECK(driver.feed(option(7, info_request(""))) == State::kTransmission);
 }
 
+TEST_CASE("nbd handshake: what is not there and what cannot be had now are told apart") {
+  Driver driver;
+  CHECK(driver.feed(be32(3) + option(7, info_request("files/none"))) == State::kNegotiating);
+  CHECK(driver.said == reply(7, 0x80000006, "no such export"));
+  driver.said.clear();
+  CHECK(driver.feed(option(7, info_request("files/away"))) == State::kNegotiating);
+  CHECK(driver.said == reply(7, 0x80000006, "the export cannot be opened: the server is away"));
+}
+
 TEST_CASE("nbd handshake: structured replies bring the don't-fragment flag") {
   Driver driver;
   CHECK(driver.feed(be32(1) + option(8, "")) == State::kNegotiating);
@@ -130,7 +72,41 @@ TEST_CASE("nbd handshake: structured replies bring the don't-fragment flag") {
   driver.said.clear();
   CHECK(driver.feed(option(7, info_request("files/a"))) == State::kTransmission);
   CHECK(driver.said == reply(7, 3, be16(0) + be64(0x123456) + be16(0x587)) + reply(7, 1));
-  CHECK(driver.handshake.structured_replies());
+  CHECK(driver.handshake.style() == Style::kStructured);
+}
+
+TEST_CASE("nbd handshake: a device that can be written says so") {
+  Driver driver;
+  CHECK(driver.feed(be32(3) + option(8, "") + option(7, info_request("files/w"))) ==
+        State::kTransmission);
+  // FLUSH, FUA, TRIM, WRITE_ZEROES, DF, MULTI_CONN, CACHE and FAST_ZERO.
+  CHECK(driver.said.substr(20) ==
+        reply(7, 3, be16(0) + be64(0x123456) + be16(0xded)) + reply(7, 1));
+}
+
+TEST_CASE("nbd handshake: extended headers stand for structured replies, and above them") {
+  for (const bool structured_first : {false, true}) {
+    Driver driver;
+    CHECK(driver.feed(be32(3) + (structured_first ? option(8, "") : "")) == State::kNegotiating);
+    driver.said.clear();
+    CHECK(driver.feed(option(11, "")) == State::kNegotiating);
+    CHECK(driver.said == reply(11, 1));
+    CHECK(driver.handshake.style() == Style::kExtended);
+    driver.said.clear();
+    CHECK(driver.feed(option(8, "")) == State::kNegotiating);
+    CHECK(driver.said_type() == kExtHeaderReqd);
+    driver.said.clear();
+    CHECK(driver.feed(option(11, "")) == State::kNegotiating);
+    CHECK(driver.said_type() == kInvalid);
+    driver.said.clear();
+    CHECK(driver.feed(option(7, info_request("files/a"))) == State::kTransmission);
+    CHECK(driver.said == reply(7, 3, be16(0) + be64(0x123456) + be16(0x587)) + reply(7, 1));
+    CHECK(driver.handshake.style() == Style::kExtended);
+  }
+  // An option that cannot tell of them must not be used with them.
+  Driver old;
+  CHECK(old.feed(be32(3) + option(11, "") + option(1, "files/a")) == State::kClose);
+  CHECK_FALSE(old.handshake.violation().empty());
 }
 
 TEST_CASE("nbd handshake: EXPORT_NAME answers bare, with zeroes unless declined") {
@@ -169,9 +145,8 @@ TEST_CASE("nbd handshake: ABORT is acknowledged, data and all, and closes") {
 }
 
 TEST_CASE("nbd handshake: what is not supported is refused, its data skipped") {
-  // STARTTLS, the meta contexts, EXTENDED_HEADERS, the withdrawn PEEK_EXPORT and one from the
-  // future.
-  for (const uint32_t number : {5U, 9U, 10U, 11U, 4U, 12345U}) {
+  // The withdrawn PEEK_EXPORT and one from the future.
+  for (const uint32_t number : {4U, 12345U}) {
     Driver driver;
     CHECK(driver.feed(be32(3) + option(number, std::string(1000, 'x'))) == State::kNegotiating);
     CHECK(driver.said_type() == kUnsup);
@@ -181,10 +156,53 @@ TEST_CASE("nbd handshake: what is not supported is refused, its data skipped") {
   }
 }
 
+TEST_CASE("nbd handshake: TLS that is switched off is refused as a matter of policy") {
+  Driver driver;
+  CHECK(driver.feed(be32(3) + option(5, "")) == State::kNegotiating);
+  CHECK(driver.said_type() == kPolicy);
+}
+
+TEST_CASE("nbd handshake: where TLS is required nothing else is answered before it") {
+  for (const uint32_t number : {3U, 6U, 7U, 8U, 9U, 10U, 11U, 12345U}) {
+    Driver driver(TlsMode::kRequire);
+    CHECK(driver.feed(be32(3) + option(number, "")) == State::kNegotiating);
+    CHECK(driver.said_type() == kTlsReqd);
+  }
+  Driver abort(TlsMode::kRequire);
+  CHECK(abort.feed(be32(3) + option(2, "")) == State::kClose);
+  CHECK(abort.handshake.violation().empty());
+  // This option cannot be refused in words.
+  Driver old(TlsMode::kRequire);
+  CHECK(old.feed(be32(3) + option(1, "files/a")) == State::kClose);
+  CHECK(old.said.empty());
+}
+
+TEST_CASE("nbd handshake: TLS begins once, without data, and what was agreed before is void") {
+  Driver driver(TlsMode::kAllow);
+  CHECK(driver.feed(be32(3) + option(8, "")) == State::kNegotiating);
+  CHECK(driver.handshake.style() == Style::kStructured);
+  driver.said.clear();
+  CHECK(driver.feed(option(5, "x")) == State::kNegotiating);
+  CHECK(driver.said_type() == kInvalid);
+  driver.said.clear();
+  CHECK(driver.feed(option(5, "")) == State::kStartTls);
+  CHECK(driver.said == reply(5, 1));
+  // Nothing is taken before it has begun.
+  CHECK(driver.feed(option(8, "")) == State::kStartTls);
+  CHECK(driver.left == 16);
+  driver.handshake.tls_started();
+  CHECK(driver.handshake.style() == Style::kSimple);
+  driver.said.clear();
+  CHECK(driver.feed(option(5, "")) == State::kNegotiating);
+  CHECK(driver.said_type() == kInvalid);
+  CHECK(driver.feed(option(1, "files/a")) == State::kTransmission);
+}
+
 TEST_CASE("nbd handshake: options whose data is malformed are invalid, and it goes on") {
   const std::vector<std::pair<uint32_t, std::string>> malformed = {
       {3, "x"},
       {8, "x"},
+      {11, "x"},
       {7, ""},
       {7, be32(100) + "short" + be16(0)},
       {6, info_request("files/a", {1}) + "x"},

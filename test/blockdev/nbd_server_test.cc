@@ -6,10 +6,12 @@
 #include <filesystem>
 #include <string>
 
+#include "store/page/geometry.h"
 #include "store/page/page_store.h"
 #include "store/tree/namespace.h"
 #include "test/blockdev/raw_client.h"
 #include "test/blockdev/test_export.h"
+#include "test/eventually.h"
 
 namespace blobcache::blockdev {
 namespace {
@@ -41,10 +43,9 @@ class TestServer {
 
   [[nodiscard]] NbdServer& server() { return *server_; }
   [[nodiscard]] tree::Namespace& names() { return *names_; }
+  [[nodiscard]] page::PageStore& store() { return *store_; }
   [[nodiscard]] RawClient connect() const { return RawClient::connect(socket_); }
   [[nodiscard]] const std::string& socket() const { return socket_; }
-
- private:
   void put(const std::string& path, uint64_t size) {
     auto put = names_->put(path, {}, size);
     REQUIRE(put.ok());
@@ -53,6 +54,7 @@ class TestServer {
     REQUIRE((*put)->commit().ok());
   }
 
+ private:
   TempDir dir_;
   std::unique_ptr<page::PageStore> store_;
   std::unique_ptr<tree::Namespace> names_;
@@ -85,21 +87,18 @@ TEST_CASE("nbd server: the export's name is the path, with or without a leading 
 
 TEST_CASE("nbd server: exports lists files, then blobs, and LIST says the same") {
   TestServer test;
-  const auto all = test.server().exports(100);
-  REQUIRE(all.ok());
-  REQUIRE(all->size() == 6);
-  CHECK(names_of({all->begin(), all->begin() + 3}) ==
+  const std::vector<Export> all = test.server().exports(100).value().exports;
+  REQUIRE(all.size() == 6);
+  CHECK(names_of({all.begin(), all.begin() + 3}) ==
         std::vector<std::string>{"files/images/a.img", "files/images/old/b.img", "files/readme"});
-  for (size_t i = 3; i < 6; ++i) CHECK((*all)[i].name.starts_with("blobs/"));
-  const auto some = test.server().exports(2);
-  REQUIRE(some.ok());
-  CHECK(some->size() == 2);
+  for (size_t i = 3; i < 6; ++i) CHECK(all[i].name.starts_with("blobs/"));
+  CHECK(test.server().exports(2).value().exports.size() == 2);
 
   RawClient client = test.connect();
   client.greet();
   const auto replies = client.ask(3, {});
   REQUIRE(replies.size() == 7);
-  for (size_t i = 0; i < 6; ++i) CHECK(replies[i].data.substr(4) == (*all)[i].name);
+  for (size_t i = 0; i < 6; ++i) CHECK(replies[i].data.substr(4) == all[i].name);
 }
 
 TEST_CASE("nbd server: the allow-list hides what it does not admit") {
@@ -109,7 +108,7 @@ TEST_CASE("nbd server: the allow-list hides what it does not admit") {
   TestServer test(options);
   const auto listed = test.server().exports(100);
   REQUIRE(listed.ok());
-  CHECK(names_of(*listed) == std::vector<std::string>{"files/images/a.img"});
+  CHECK(names_of(listed->exports) == std::vector<std::string>{"files/images/a.img"});
   CHECK(test.connect().open("", true) == 100'000);
   for (const char* hidden : {"files/readme", "/files/readme", "files/images/old/b.img"}) {
     RawClient client = test.connect();
@@ -144,11 +143,43 @@ TEST_CASE("nbd server: connections over the limit are closed, and room comes bac
     second.send_request(2, 0, 0, 0);
     CHECK(second.at_end());
   }
-  while (test.server().stats().open > 1) absl::SleepFor(absl::Milliseconds(1));
+  REQUIRE(test::eventually([&] { return test.server().stats().open == 1; }));
   RawClient fourth = test.connect();
   CHECK(fourth.open("files/readme", true) == 10);
   first.send_request(0, 1, 0, 10);
   CHECK(first.receive_reply().data == pattern(0, 10));
+}
+
+TEST_CASE("nbd server: clients that go with replies on their way leave nothing pinned") {
+  NbdServerOptions options;
+  // Nothing is let go by these.
+  options.stall_copy = absl::Hours(1);
+  options.stall_cut = absl::Hours(1);
+  TestServer test(options);
+  constexpr uint32_t kPiece = uint32_t{1} << 20;
+  constexpr uint64_t kPieces = 8;
+  test.put("files/large", kPieces * kPiece);
+  const auto pinned = [&] { return test.store().stats().memory_pinned_frames; };
+  const bool structured = true;
+  for (int round = 0; round < 3; ++round) {
+    RawClient stays = test.connect();
+    stays.open("files/readme", structured);
+    {
+      RawClient goes = test.connect();
+      goes.open("files/large", structured);
+      for (uint64_t i = 0; i < kPieces; ++i) goes.send_request(0, i, i * kPiece, kPiece);
+      // The socket takes less than one piece; some go before all are read from disk.
+      REQUIRE(test::eventually([&] { return pinned() > kPiece / page::kExtentSize; }));
+      if (round == 1) goes.shut_down_sending();
+      if (round == 2) CHECK(goes.receive(kPiece).size() == kPiece);
+    }
+    CHECK(test::eventually([&] { return pinned() == 0 && test.server().stats().open == 1; }));
+    stays.send_request(0, 1, 0, 10);
+    CHECK(stays.receive_reply().data == pattern(0, 10));
+    stays.send_request(2, 0, 0, 0);
+    REQUIRE(stays.at_end());
+    REQUIRE(test::eventually([&] { return test.server().stats().open == 0; }));
+  }
 }
 
 TEST_CASE("nbd server: TCP works and tells its port") {

@@ -11,24 +11,20 @@
 namespace blobcache::blockdev {
 namespace {
 
-constexpr uint16_t kRead = 0;
-constexpr uint16_t kDisc = 2;
-constexpr uint16_t kFlush = 3;
-constexpr uint16_t kCache = 5;
-constexpr uint64_t kMiB = uint64_t{1} << 20;
-constexpr uint64_t kSize = 9 * kMiB + 1234;
+constexpr uint64_t kUnevenSize = 9 * kMiB + 1234;
 
 TEST_CASE("nbd session: simple reads, aligned or not, up to the last byte") {
-  TestStore store(kSize);
+  TestStore store(kUnevenSize);
   TestSession session(store.object());
   RawClient& client = session.client();
-  CHECK(client.open("disk", false) == kSize);
+  CHECK(client.open("disk", false) == kUnevenSize);
   const std::pair<uint64_t, uint32_t> ranges[] = {
-      {0, 4096}, {1, 1}, {4095, 2}, {262143, 4099}, {kSize - 1, 1}, {123, kMiB}, {kSize - 7, 7}};
+      {0, 4096},           {1, 1}, {4095, 2}, {262143, 4099}, {kUnevenSize - 1, 1}, {123, kMiB},
+      {kUnevenSize - 7, 7}};
   for (const bool warm : {false, true}) {
     if (warm) store.warm();
     for (const auto& [offset, length] : ranges) {
-      client.send_request(kRead, offset + 77, offset, length);
+      client.send_request(kRawRead, offset + 77, offset, length);
       const RawClient::Reply reply = client.receive_reply(length);
       CHECK_FALSE(reply.structured);
       CHECK(reply.error == 0);
@@ -39,13 +35,13 @@ TEST_CASE("nbd session: simple reads, aligned or not, up to the last byte") {
 }
 
 TEST_CASE("nbd session: structured reads are single final chunks up to 1 MiB") {
-  TestStore store(kSize);
+  TestStore store(kUnevenSize);
   store.warm();
   TestSession session(store.object());
   RawClient& client = session.client();
   client.open("", true);
   for (const uint16_t flags : {uint16_t{0}, uint16_t{4}}) {
-    client.send_request(kRead, 5, 999, kMiB, flags);
+    client.send_request(kRawRead, 5, 999, kMiB, flags);
     const RawClient::Reply reply = client.receive_reply();
     CHECK(reply.structured);
     CHECK(reply.done());
@@ -57,13 +53,13 @@ TEST_CASE("nbd session: structured reads are single final chunks up to 1 MiB") {
 }
 
 TEST_CASE("nbd session: a long structured read comes in chunks that cover it once") {
-  TestStore store(kSize);
+  TestStore store(kUnevenSize);
   for (const bool warm : {false, true}) {
     if (warm) store.warm();
     TestSession session(store.object());
     RawClient& client = session.client();
     client.open("disk", true);
-    client.send_request(kRead, 5, 1000, 7 * kMiB);
+    client.send_request(kRawRead, 5, 1000, 7 * kMiB);
     std::map<uint64_t, std::string> chunks;
     RawClient::Reply reply;
     do {
@@ -82,17 +78,17 @@ TEST_CASE("nbd session: a long structured read comes in chunks that cover it onc
 }
 
 TEST_CASE("nbd session: a long simple read is one reply, and others wait for its end") {
-  TestStore store(kSize);
+  TestStore store(kUnevenSize);
   store.warm();
   auto gated = std::make_shared<GatedObject>(store.object());
   TestSession session(gated);
   RawClient& client = session.client();
   client.open("disk", false);
   gated->open_below(kMiB);
-  client.send_request(kRead, 1, 0, 3 * kMiB);
-  gated->wait_for(2);                        // the first MiB was there
-  client.send_request(kRead, 2, 4096, 100);  // a hit that could go at once
-  client.send_request(kRead, 3, 8 * kMiB, 50);
+  client.send_request(kRawRead, 1, 0, 3 * kMiB);
+  gated->wait_for(2);                           // the first MiB was there
+  client.send_request(kRawRead, 2, 4096, 100);  // a hit that could go at once
+  client.send_request(kRawRead, 3, 8 * kMiB, 50);
   gated->wait_for(3);
   gated->release(2);
   gated->release(1);
@@ -111,12 +107,12 @@ TEST_CASE("nbd session: a long simple read is one reply, and others wait for its
 }
 
 TEST_CASE("nbd session: misses are answered in the order in which they come") {
-  TestStore store(kSize);
+  TestStore store(kUnevenSize);
   auto gated = std::make_shared<GatedObject>(store.object());
   TestSession session(gated);
   RawClient& client = session.client();
   client.open("disk", true);
-  for (uint64_t i = 0; i < 8; ++i) client.send_request(kRead, i, i * kMiB, 4096);
+  for (uint64_t i = 0; i < 8; ++i) client.send_request(kRawRead, i, i * kMiB, 4096);
   gated->wait_for(8);
   for (size_t i = 8; i-- > 0;) {
     gated->release(i);
@@ -127,15 +123,15 @@ TEST_CASE("nbd session: misses are answered in the order in which they come") {
 }
 
 TEST_CASE("nbd session: a hit overtakes a miss") {
-  TestStore store(kSize);
+  TestStore store(kUnevenSize);
   store.warm();
   auto gated = std::make_shared<GatedObject>(store.object());
   gated->open_below(kMiB);
   TestSession session(gated);
   RawClient& client = session.client();
   client.open("disk", true);
-  client.send_request(kRead, 1, 2 * kMiB, 4096);
-  client.send_request(kRead, 2, 0, 4096);
+  client.send_request(kRawRead, 1, 2 * kMiB, 4096);
+  client.send_request(kRawRead, 2, 0, 4096);
   CHECK(client.receive_reply().cookie == 2);
   gated->wait_for(1);
   gated->release();
@@ -143,14 +139,14 @@ TEST_CASE("nbd session: a hit overtakes a miss") {
 }
 
 TEST_CASE("nbd session: no more requests are in flight than allowed") {
-  TestStore store(kSize);
+  TestStore store(kUnevenSize);
   auto gated = std::make_shared<GatedObject>(store.object());
   NbdSessionOptions options = TestSession::default_options();
-  options.max_requests = 4;
+  options.limits.max_requests = 4;
   TestSession session(gated, options);
   RawClient& client = session.client();
   client.open("disk", true);
-  for (uint64_t i = 0; i < 32; ++i) client.send_request(kRead, i, i * 4096, 4096);
+  for (uint64_t i = 0; i < 32; ++i) client.send_request(kRawRead, i, i * 4096, 4096);
   for (uint64_t i = 0; i < 32; ++i) {
     gated->wait_for(1);
     CHECK(gated->waiting() <= 4);
@@ -161,12 +157,12 @@ TEST_CASE("nbd session: no more requests are in flight than allowed") {
 }
 
 TEST_CASE("nbd session: errors of the store are replies, and the connection goes on") {
-  TestStore store(kSize);
+  TestStore store(kUnevenSize);
   auto gated = std::make_shared<GatedObject>(store.object());
   SUBCASE("structured, small") {
     TestSession session(gated);
     session.client().open("disk", true);
-    session.client().send_request(kRead, 9, 8192, 4096);
+    session.client().send_request(kRawRead, 9, 8192, 4096);
     gated->wait_for(1);
     gated->fail(absl::DataLossError("damaged"));
     const RawClient::Reply reply = session.client().receive_reply();
@@ -174,15 +170,15 @@ TEST_CASE("nbd session: errors of the store are replies, and the connection goes
     CHECK(reply.error == 5);
     CHECK(reply.offset == 8192);
     CHECK(reply.done());
-    gated->open_below(kSize);
+    gated->open_below(kUnevenSize);
     store.warm();
-    session.client().send_request(kRead, 10, 8192, 10);
+    session.client().send_request(kRawRead, 10, 8192, 10);
     CHECK(session.client().receive_reply().data == pattern(8192, 10));
   }
   SUBCASE("structured, in the middle of a long read") {
     TestSession session(gated);
     session.client().open("disk", true);
-    session.client().send_request(kRead, 9, 0, 6 * kMiB);
+    session.client().send_request(kRawRead, 9, 0, 6 * kMiB);
     gated->wait_for(4);
     gated->release(0);
     CHECK(session.client().receive_reply().data == pattern(0, kMiB));
@@ -193,7 +189,7 @@ TEST_CASE("nbd session: errors of the store are replies, and the connection goes
     CHECK(reply.offset == kMiB);
     CHECK(reply.done());
     while (gated->waiting() > 0) gated->release();
-    session.client().send_request(kRead, 10, 0, 10);
+    session.client().send_request(kRawRead, 10, 0, 10);
     gated->wait_for(1);
     gated->release();
     CHECK(session.client().receive_reply().data == pattern(0, 10));
@@ -201,18 +197,18 @@ TEST_CASE("nbd session: errors of the store are replies, and the connection goes
   SUBCASE("simple, before anything was sent") {
     TestSession session(gated);
     session.client().open("disk", false);
-    session.client().send_request(kRead, 9, 0, 2 * kMiB);
+    session.client().send_request(kRawRead, 9, 0, 2 * kMiB);
     gated->wait_for(2);
     gated->fail(absl::UnavailableError("origin"), 0);
     CHECK(session.client().receive_reply().error == 5);
     gated->release();
-    session.client().send_request(kFlush, 11, 0, 0);
+    session.client().send_request(kRawFlush, 11, 0, 0);
     CHECK(session.client().receive_reply().error == 0);
   }
   SUBCASE("simple, half sent: only the end of the connection can tell") {
     TestSession session(gated);
     session.client().open("disk", false);
-    session.client().send_request(kRead, 9, 0, 2 * kMiB);
+    session.client().send_request(kRawRead, 9, 0, 2 * kMiB);
     gated->wait_for(2);
     gated->release(0);
     CHECK(session.client().receive(16 + kMiB).substr(16) == pattern(0, kMiB));
@@ -222,11 +218,11 @@ TEST_CASE("nbd session: errors of the store are replies, and the connection goes
 }
 
 TEST_CASE("nbd session: CACHE warms and answers without data, FLUSH succeeds") {
-  TestStore store(kSize);
+  TestStore store(kUnevenSize);
   TestSession session(store.object());
   RawClient& client = session.client();
   client.open("disk", true);
-  client.send_request(kCache, 3, 4096, 3 * kMiB);
+  client.send_request(kRawCache, 3, 4096, 3 * kMiB);
   RawClient::Reply reply = client.receive_reply();
   CHECK(reply.cookie == 3);
   CHECK(reply.error == 0);
@@ -234,23 +230,23 @@ TEST_CASE("nbd session: CACHE warms and answers without data, FLUSH succeeds") {
   CHECK(reply.done());
   page::PinnedRange range;
   CHECK(store.object()->try_read(4096, kMiB, range));
-  client.send_request(kFlush, 4, 0, 0);
+  client.send_request(kRawFlush, 4, 0, 0);
   reply = client.receive_reply();
   CHECK(reply.cookie == 4);
   CHECK(reply.error == 0);
 }
 
 TEST_CASE("nbd session: DISC and a half-close answer what is in flight first") {
-  TestStore store(kSize);
+  TestStore store(kUnevenSize);
   for (const bool disc : {true, false}) {
     auto gated = std::make_shared<GatedObject>(store.object());
     TestSession session(gated);
     RawClient& client = session.client();
     client.open("disk", true);
-    client.send_request(kRead, 1, 0, 4096);
-    client.send_request(kRead, 2, kMiB, 3 * kMiB);
+    client.send_request(kRawRead, 1, 0, 4096);
+    client.send_request(kRawRead, 2, kMiB, 3 * kMiB);
     if (disc) {
-      client.send_request(kDisc, 3, 0, 0);
+      client.send_request(kRawDisc, 3, 0, 0);
       client.send("what comes after the end is not read");
     } else {
       client.shut_down_sending();
@@ -271,12 +267,12 @@ TEST_CASE("nbd session: DISC and a half-close answer what is in flight first") {
 }
 
 TEST_CASE("nbd session: a client that vanishes with reads in flight harms nothing") {
-  TestStore store(kSize);
+  TestStore store(kUnevenSize);
   auto gated = std::make_shared<GatedObject>(store.object());
   {
     TestSession session(gated);
     session.client().open("disk", true);
-    for (uint64_t i = 0; i < 8; ++i) session.client().send_request(kRead, i, i * kMiB, 4096);
+    for (uint64_t i = 0; i < 8; ++i) session.client().send_request(kRawRead, i, i * kMiB, 4096);
     gated->wait_for(8);
     session.close_client();
     // The session stays until the store has let go of every read.
@@ -287,14 +283,14 @@ TEST_CASE("nbd session: a client that vanishes with reads in flight harms nothin
 }
 
 TEST_CASE("nbd session: stop() fails what is under way with ESHUTDOWN") {
-  TestStore store(kSize);
+  TestStore store(kUnevenSize);
   auto gated = std::make_shared<GatedObject>(store.object());
   TestSession session(gated);
   RawClient& client = session.client();
   client.open("disk", true);
-  client.send_request(kRead, 1, 0, 4096);
+  client.send_request(kRawRead, 1, 0, 4096);
   gated->wait_for(1);
-  client.send_request(kRead, 2, 0, 3 * kMiB);
+  client.send_request(kRawRead, 2, 0, 3 * kMiB);
   gated->wait_for(4);
   session.stop();
   RawClient::Reply reply = client.receive_reply();
@@ -310,15 +306,15 @@ TEST_CASE("nbd session: stop() fails what is under way with ESHUTDOWN") {
 }
 
 TEST_CASE("nbd session: counters tell what was done") {
-  TestStore store(kSize);
+  TestStore store(kUnevenSize);
   store.warm();
   TestSession session(store.object());
   session.client().open("disk", true);
-  session.client().send_request(kRead, 1, 0, 4096);
-  session.client().send_request(kRead, 2, kSize, 4096);
+  session.client().send_request(kRawRead, 1, 0, 4096);
+  session.client().send_request(kRawRead, 2, kUnevenSize, 4096);
   (void)session.client().receive_reply();
   (void)session.client().receive_reply();
-  session.client().send_request(kDisc, 3, 0, 0);
+  session.client().send_request(kRawDisc, 3, 0, 0);
   CHECK(session.client().at_end());
   session.join();
   CHECK(session.counters().requests == 3);

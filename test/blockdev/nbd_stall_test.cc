@@ -3,21 +3,21 @@
 #include <string>
 
 #include "test/blockdev/test_export.h"
+#include "test/eventually.h"
 
 namespace blobcache::blockdev {
 namespace {
 
-constexpr uint64_t kMiB = uint64_t{1} << 20;
-constexpr uint64_t kSize = 32 * kMiB;
+constexpr uint64_t kStalledSize = 32 * kMiB;
 
-/// Waits until the store has no frame pinned, however long the server takes.
+/// Waits until the store has no frame pinned.
 void wait_until_unpinned(page::PageStore& store) {
-  while (store.stats().memory_pinned_frames > 0) absl::SleepFor(absl::Milliseconds(1));
+  REQUIRE(test::eventually([&] { return store.stats().memory_pinned_frames == 0; }));
 }
 
 TEST_CASE(
     "nbd stall: a client that does not read has its replies copied out, then reads them all") {
-  TestStore store(kSize);
+  TestStore store(kStalledSize);
   store.warm();
   NbdSessionOptions options = TestSession::default_options();
   options.stall_copy = absl::Milliseconds(5);
@@ -25,7 +25,7 @@ TEST_CASE(
   RawClient& client = session.client();
   client.open("disk", true);
   for (uint64_t i = 0; i < 16; ++i) client.send_request(0, i, i * kMiB + 3, kMiB);
-  while (session.counters().requests < 16) absl::SleepFor(absl::Milliseconds(1));
+  REQUIRE(test::eventually([&] { return session.counters().requests >= 16; }));
   wait_until_unpinned(store.store());
   for (uint64_t i = 0; i < 16; ++i) {
     const RawClient::Reply reply = client.receive_reply();
@@ -35,7 +35,7 @@ TEST_CASE(
 }
 
 TEST_CASE("nbd stall: a client that never reads is cut, and another is not disturbed") {
-  TestStore store(kSize);
+  TestStore store(kStalledSize);
   store.warm();
   TestSession healthy(store.object());
   healthy.client().open("disk", true);
@@ -52,7 +52,7 @@ TEST_CASE("nbd stall: a client that never reads is cut, and another is not distu
 }
 
 TEST_CASE("nbd stall: copies for clients that do not read have a bound") {
-  TestStore store(kSize);
+  TestStore store(kStalledSize);
   store.warm();
   NbdSessionOptions options = TestSession::default_options();
   options.stall_copy = absl::Milliseconds(5);
@@ -65,7 +65,7 @@ TEST_CASE("nbd stall: copies for clients that do not read have a bound") {
 }
 
 TEST_CASE("nbd stall: a client that reads again and again gives its copies back") {
-  TestStore store(kSize);
+  TestStore store(kStalledSize);
   store.warm();
   NbdSessionOptions options = TestSession::default_options();
   options.stall_copy = absl::Milliseconds(5);
@@ -74,7 +74,7 @@ TEST_CASE("nbd stall: a client that reads again and again gives its copies back"
   client.open("disk", true);
   for (uint64_t round = 0; round < 4; ++round) {
     for (uint64_t i = 0; i < 4; ++i) client.send_request(0, i, i * kMiB, kMiB);
-    while (session.counters().requests < 4 * (round + 1)) absl::SleepFor(absl::Milliseconds(1));
+    REQUIRE(test::eventually([&] { return session.counters().requests >= 4 * (round + 1); }));
     wait_until_unpinned(store.store());
     for (uint64_t i = 0; i < 4; ++i) CHECK(client.receive_reply().data == pattern(i * kMiB, kMiB));
     // Idle: all is sent, and the session has seen it.
@@ -95,7 +95,7 @@ TEST_CASE("nbd stall: a handshake that does not get on is cut") {
 }
 
 TEST_CASE("nbd stall: replies held behind a slow simple read are copied out too") {
-  TestStore store(kSize);
+  TestStore store(kStalledSize);
   store.warm();
   auto gated = std::make_shared<GatedObject>(store.object());
   gated->open_below(kMiB);
@@ -108,7 +108,7 @@ TEST_CASE("nbd stall: replies held behind a slow simple read are copied out too"
   gated->wait_for(1);
   client.send_request(0, 2, 4096, 4096);
   CHECK(client.receive(16 + kMiB).size() == 16 + kMiB);
-  while (session.counters().requests < 2) absl::SleepFor(absl::Milliseconds(1));
+  REQUIRE(test::eventually([&] { return session.counters().requests >= 2; }));
   wait_until_unpinned(store.store());
   gated->release();
   CHECK(client.receive(kMiB) == pattern(kMiB, kMiB));

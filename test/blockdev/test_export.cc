@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "blockdev/impl/object_device.h"
+
 namespace blobcache::blockdev {
 
 TempDir::TempDir() {
@@ -30,7 +32,7 @@ std::string pattern(uint64_t offset, uint64_t length) {
   return bytes;
 }
 
-TestStore::TestStore(uint64_t size_bytes) {
+TestStore::TestStore(const std::string& content) {
   page::PageStoreOptions options;
   options.path = dir_.path();
   options.memory_bytes = uint64_t{64} << 20;
@@ -38,16 +40,13 @@ TestStore::TestStore(uint64_t size_bytes) {
   auto store = page::PageStore::open(options);
   REQUIRE(store.ok());
   store_ = *std::move(store);
-  auto writer = store_->create(page::Retention::kKept, size_bytes);
+  auto writer = store_->create(page::Retention::kKept, content.size());
   REQUIRE(writer.ok());
-  for (uint64_t at = 0; at < size_bytes; at += uint64_t{1} << 20) {
-    const std::string bytes = pattern(at, std::min(uint64_t{1} << 20, size_bytes - at));
-    REQUIRE(
-        (*writer)->append({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()}).ok());
-  }
+  REQUIRE(
+      (*writer)->append({reinterpret_cast<const std::byte*>(content.data()), content.size()}).ok());
   page::ObjectKey key;
   key.bytes.fill(7);
-  auto sealed = (*writer)->seal(key, "test");
+  auto sealed = (*writer)->seal(key, {.text = "test", .records = {}});
   REQUIRE(sealed.ok());
   (*writer)->keep();
   page::ObjectSpec spec;
@@ -115,7 +114,7 @@ void GatedObject::release(size_t index) {
 void GatedObject::fail(const absl::Status& status, size_t index) { take(index).done(status); }
 
 NbdSessionOptions TestSession::default_options() {
-  return {.max_requests = 64,
+  return {.limits = {.max_requests = 64},
           .handshake_timeout = absl::Seconds(20),
           .stall_copy = absl::Seconds(20),
           .stall_cut = absl::Seconds(60)};
@@ -123,7 +122,10 @@ NbdSessionOptions TestSession::default_options() {
 
 TestSession::TestSession(page::ObjectRef object, const NbdSessionOptions& options,
                          uint64_t copy_bytes)
-    : object_(std::move(object)), shared_(2, copy_bytes) {
+    : TestSession(std::make_shared<ObjectDevice>(std::move(object)), options, copy_bytes) {}
+
+TestSession::TestSession(DeviceRef device, const NbdSessionOptions& options, uint64_t copy_bytes)
+    : device_(std::move(device)), shared_(2, copy_bytes) {
   int fds[2];
   REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
   client_ = std::make_unique<RawClient>(base::UniqueFd(fds[0]));
@@ -144,13 +146,13 @@ void TestSession::join() {
 
 absl::StatusOr<OpenExport> TestSession::open(std::string_view name) {
   if (!name.empty() && name != "disk") return absl::NotFoundError("no such export");
-  return OpenExport{"disk", object_};
+  return OpenExport{"disk", device_};
 }
 
-absl::StatusOr<std::vector<Export>> TestSession::list(size_t limit) {
-  std::vector<Export> all{{"disk", object_->size_bytes()}, {"other disk", 1}};
+absl::StatusOr<ExportList> TestSession::list(size_t limit) {
+  std::vector<Export> all{{"disk", device_->size_bytes()}, {"other disk", 1}};
   all.resize(std::min(limit, all.size()));
-  return all;
+  return ExportList{std::move(all), {}};
 }
 
 }  // namespace blobcache::blockdev

@@ -12,6 +12,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "blockdev/impl/device.h"
+#include "blockdev/impl/export_directory.h"
 #include "blockdev/impl/nbd_session.h"
 #include "store/page/object.h"
 #include "store/page/page_store.h"
@@ -36,10 +38,12 @@ class TempDir {
 [[nodiscard]] char pattern_at(uint64_t offset);
 [[nodiscard]] std::string pattern(uint64_t offset, uint64_t length);
 
-/// A page store in a directory of its own with one object of `size_bytes` of the pattern.
+/// A page store in a directory of its own with one object, of `size_bytes` of the pattern.
 class TestStore {
  public:
-  explicit TestStore(uint64_t size_bytes);
+  explicit TestStore(uint64_t size_bytes) : TestStore(pattern(0, size_bytes)) {}
+  /// With this content instead.
+  explicit TestStore(const std::string& content);
   /// Brings all of the object into RAM.
   void warm();
   [[nodiscard]] const page::ObjectRef& object() const { return object_; }
@@ -60,6 +64,9 @@ class GatedObject : public page::Object {
   uint64_t size_bytes() const override { return inner_->size_bytes(); }
   bool try_read(uint64_t offset, uint64_t length, page::PinnedRange& range) override;
   page::PendingRead read(uint64_t offset, uint64_t length, ReadDone done) override;
+  page::PendingRead map(uint64_t offset, uint64_t length, size_t max_runs, MapDone done) override {
+    return inner_->map(offset, length, max_runs, std::move(done));
+  }
   absl::StatusOr<page::Residency> residency() override { return inner_->residency(); }
 
   /// Ranges below this offset are hits.
@@ -90,6 +97,8 @@ class TestSession : private ExportDirectory {
  public:
   explicit TestSession(page::ObjectRef object, const NbdSessionOptions& options = default_options(),
                        uint64_t copy_bytes = NbdShared::kCopyBytes);
+  explicit TestSession(DeviceRef device, const NbdSessionOptions& options = default_options(),
+                       uint64_t copy_bytes = NbdShared::kCopyBytes);
   ~TestSession() override;
 
   static NbdSessionOptions default_options();
@@ -100,12 +109,14 @@ class TestSession : private ExportDirectory {
   /// Waits for the session to end of itself.
   void join();
   [[nodiscard]] const NbdCounters& counters() const { return shared_.counters; }
+  /// What is left of the memory for what clients write.
+  [[nodiscard]] uint64_t payload_bytes_left() const { return shared_.payloads.left(); }
 
  private:
   absl::StatusOr<OpenExport> open(std::string_view name) override;
-  absl::StatusOr<std::vector<Export>> list(size_t limit) override;
+  absl::StatusOr<ExportList> list(size_t limit) override;
 
-  const page::ObjectRef object_;
+  const DeviceRef device_;
   NbdShared shared_;
   std::unique_ptr<NbdSession> session_;
   std::unique_ptr<RawClient> client_;

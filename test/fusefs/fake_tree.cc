@@ -167,7 +167,8 @@ tree::NodeId FakeTree::add_stored_file(std::string_view path, uint64_t size, uin
   if (!appended.ok()) throw std::runtime_error("append");
   const auto id = page::Incarnation::random();
   std::copy(id.bytes.begin(), id.bytes.end(), entry.spec.key.bytes.begin());
-  const page::SealedObject sealed = writer->seal(entry.spec.key, "test").value();
+  const page::SealedObject sealed =
+      writer->seal(entry.spec.key, {.text = "test", .records = {}}).value();
   writer->keep();
   entry.spec.incarnation = sealed.incarnation;
   entry.spec.size_bytes = size;
@@ -235,6 +236,10 @@ absl::StatusOr<page::ObjectRef> FakeTree::open(tree::NodeId node) {
   return store_.attach(found->second.spec);
 }
 
+absl::StatusOr<std::shared_ptr<volume::Image>> FakeTree::open_image(tree::NodeId /*node*/) {
+  return absl::UnimplementedError("no images here");
+}
+
 absl::StatusOr<std::unique_ptr<tree::BlobWriter>> FakeTree::put(std::string_view,
                                                                 const tree::Creator&, uint64_t) {
   return absl::UnimplementedError("put");
@@ -278,6 +283,27 @@ void FakeTree::add_listener(tree::NamespaceListener* listener) {
 void FakeTree::remove_listener(tree::NamespaceListener* listener) {
   absl::MutexLock lock(&mutex_);
   std::erase(listeners_, listener);
+}
+
+absl::StatusOr<tree::Node> FakeTree::pin(std::string_view /*path*/) {
+  return absl::UnimplementedError("not in a fake tree");
+}
+
+absl::StatusOr<tree::Node> FakeTree::unpin(std::string_view /*path*/) {
+  return absl::UnimplementedError("not in a fake tree");
+}
+
+absl::StatusOr<tree::Evicted> FakeTree::evict(std::string_view /*path*/, tree::EvictFrom /*from*/) {
+  return absl::UnimplementedError("not in a fake tree");
+}
+
+absl::Status FakeTree::scrub(std::string_view /*path*/, tree::ScrubWatcher& /*watcher*/) {
+  return absl::UnimplementedError("not in a fake tree");
+}
+
+absl::Status FakeTree::collect_garbage(const tree::GarbageOptions& /*options*/,
+                                       tree::GarbageWatcher& /*watcher*/) {
+  return absl::UnimplementedError("not in a fake tree");
 }
 
 absl::StatusOr<tree::Namespace::Counts> FakeTree::counts() {

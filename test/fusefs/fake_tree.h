@@ -12,6 +12,8 @@
 #include "store/page/page_store.h"
 #include "store/page/source.h"
 #include "store/tree/namespace.h"
+#include "store/tree/volumes.h"
+#include "test/no_volumes.h"
 
 namespace blobcache::fusefs {
 
@@ -59,7 +61,8 @@ class TestSource final : public page::Source {
 };
 
 /// A tree in memory whose files are real objects of a real page store, with a TestSource behind
-/// each. It knows how to look, to remove and to bind; puts are UNIMPLEMENTED. Thread-safe.
+/// each. It knows how to look, to remove and to bind; puts, pins
+/// and upkeep are UNIMPLEMENTED. Thread-safe.
 class FakeTree final : public tree::Namespace {
  public:
   /// `store` must outlive it. Has the directories blobs and files.
@@ -79,14 +82,22 @@ class FakeTree final : public tree::Namespace {
   absl::StatusOr<std::vector<tree::NamedNode>> list(tree::NodeId directory, uint64_t cookie,
                                                     size_t limit) override;
   absl::StatusOr<page::ObjectRef> open(tree::NodeId node) override;
+  absl::StatusOr<std::shared_ptr<volume::Image>> open_image(tree::NodeId node) override;
   absl::StatusOr<std::unique_ptr<tree::BlobWriter>> put(std::string_view bind_path,
                                                         const tree::Creator& creator,
                                                         uint64_t size_hint) override;
   absl::StatusOr<tree::Node> bind(std::string_view path, const page::ObjectKey& key,
                                   const tree::Creator& creator) override;
   absl::Status remove(std::string_view path) override;
+  absl::StatusOr<tree::Node> pin(std::string_view path) override;
+  absl::StatusOr<tree::Node> unpin(std::string_view path) override;
+  absl::StatusOr<tree::Evicted> evict(std::string_view path, tree::EvictFrom from) override;
   void add_listener(tree::NamespaceListener* listener) override;
   void remove_listener(tree::NamespaceListener* listener) override;
+  tree::Volumes& volumes() override { return volumes_; }
+  absl::Status scrub(std::string_view path, tree::ScrubWatcher& watcher) override;
+  absl::Status collect_garbage(const tree::GarbageOptions& options,
+                               tree::GarbageWatcher& watcher) override;
   absl::StatusOr<Counts> counts() override;
 
  private:
@@ -108,6 +119,7 @@ class FakeTree final : public tree::Namespace {
   void tell(const Place& place);
 
   page::PageStore& store_;
+  tree::NoVolumes volumes_;
   absl::Mutex mutex_;
   std::map<tree::NodeId, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   tree::NodeId next_id_ ABSL_GUARDED_BY(mutex_) = tree::kRootNode + 1;

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "test/eventually.h"
 #include "test/fusefs/mounted_tree.h"
 
 namespace blobcache::fusefs {
@@ -45,15 +46,15 @@ TEST_CASE(
   mounted.tree().add_directory("files/d");
   CHECK_FALSE(is_there(mounted.at("files/d/a")));  // remembered for an hour
   mounted.tree().add_file("files/d/a", 10, 1);
-  CHECK(eventually([&] { return is_there(mounted.at("files/d/a")); }));
+  CHECK(test::eventually([&] { return is_there(mounted.at("files/d/a")); }));
   REQUIRE(mounted.tree().remove("files/d/a").ok());
-  CHECK(eventually([&] { return !is_there(mounted.at("files/d/a")); }));
+  CHECK(test::eventually([&] { return !is_there(mounted.at("files/d/a")); }));
   mounted.tree().add_file("blobs/b", 10, 1);
-  CHECK(eventually([&] { return is_there(mounted.at("blobs/b")); }));
+  CHECK(test::eventually([&] { return is_there(mounted.at("blobs/b")); }));
   REQUIRE(mounted.tree().remove("blobs/b").ok());
-  CHECK(eventually([&] { return !is_there(mounted.at("blobs/b")); }));
+  CHECK(test::eventually([&] { return !is_there(mounted.at("blobs/b")); }));
   REQUIRE(mounted.tree().remove("files/d").ok());
-  CHECK(eventually([&] { return !is_there(mounted.at("files/d")); }));
+  CHECK(test::eventually([&] { return !is_there(mounted.at("files/d")); }));
 }
 
 TEST_CASE("fusefs mount: more changes than the queue holds leave nothing stale") {
@@ -71,7 +72,7 @@ TEST_CASE("fusefs mount: more changes than the queue holds leave nothing stale")
     }
   }
   for (int i = 0; i < kNames; ++i) {
-    CHECK(eventually([&] {
+    CHECK(test::eventually([&] {
       return std::filesystem::file_size(mounted.at(fmt::format("files/d/{}", i))) == 110;
     }));
   }
@@ -84,7 +85,7 @@ TEST_CASE("fusefs mount: an open file outlives its name") {
   const base::UniqueFd fd = open_file(mounted.at("files/a"));
   CHECK(mounted.mount().stats().open == 1);
   REQUIRE(mounted.tree().remove("files/a").ok());
-  REQUIRE(eventually([&] { return !is_there(mounted.at("files/a")); }));
+  REQUIRE(test::eventually([&] { return !is_there(mounted.at("files/a")); }));
   CHECK(read_at(fd.get(), 0, 100'000) == pattern(8, 0, 100'000));
   struct stat attributes = {};
   REQUIRE(::fstat(fd.get(), &attributes) == 0);

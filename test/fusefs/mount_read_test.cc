@@ -6,16 +6,21 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <memory>
 #include <set>
 #include <thread>
+#include <vector>
 
 #include "store/page/geometry.h"
 #include "store/tree/digest.h"
+#include "test/eventually.h"
 #include "test/fusefs/mounted_tree.h"
 
 namespace blobcache::fusefs {
@@ -232,7 +237,7 @@ TEST_CASE("fusefs mount: a signal ends a read that waits, and only that one") {
   source.wait_for_waiting(1);
   std::thread second([&] { read_page(patient, no_error); });
   const uint64_t both = 2;
-  REQUIRE(eventually([&] { return mounted.mount().stats().requests >= both; }));
+  REQUIRE(test::eventually([&] { return mounted.mount().stats().requests >= both; }));
   ::pthread_kill(first.native_handle(), SIGUSR1);
   first.join();
   CHECK(interrupted == -1);
@@ -241,6 +246,48 @@ TEST_CASE("fusefs mount: a signal ends a read that waits, and only that one") {
   second.join();
   CHECK(patient == kPageSize);
   ::sigaction(SIGUSR1, &before, nullptr);
+}
+
+TEST_CASE("fusefs mount: readers that are killed leave nothing pinned") {
+  if (!can_mount()) return;
+  MountedTree mounted([](MountOptions& options) { options.async_direct = false; });
+  constexpr uint64_t kSize = 4 * kExtentSize;
+  const tree::NodeId id = mounted.tree().add_file("files/slow", kSize, 8);
+  TestSource& source = mounted.tree().source(id);
+  const base::UniqueFd fd = open_file(mounted.at("files/slow"), O_RDONLY | O_DIRECT);
+  REQUIRE(read_at(fd.get(), 0, kPageSize) == pattern(8, 0, kPageSize));
+  const auto pinned = [&] { return mounted.store().stats().memory_pinned_frames; };
+  REQUIRE(test::eventually([&] { return pinned() == 0; }));
+  // Large enough for every extent, and made before the fork.
+  const std::unique_ptr<char, decltype(&std::free)> buffer(
+      static_cast<char*>(std::aligned_alloc(kPageSize, kSize)), &std::free);
+  source.close_gate();
+  const uint64_t requests = mounted.mount().stats().requests;
+  std::vector<pid_t> readers;
+  for (int i = 0; i < 3; ++i) {
+    const pid_t reader = ::fork();
+    REQUIRE(reader >= 0);
+    if (reader == 0) {
+      while (::pread(fd.get(), buffer.get(), kSize, 0) < 0) {
+      }
+      ::_exit(0);
+    }
+    readers.push_back(reader);
+  }
+  // Each of them has what is here pinned and waits for the rest.
+  source.wait_for_waiting(1);
+  REQUIRE(test::eventually([&] { return mounted.mount().stats().requests >= requests + 3; }));
+  REQUIRE(pinned() > 0);
+  SUBCASE("while the source does not answer") {}
+  SUBCASE("as the answers come") { source.open_gate(); }
+  for (const pid_t reader : readers) {
+    CHECK(::kill(reader, SIGKILL) == 0);
+    CHECK(::waitpid(reader, nullptr, 0) == reader);
+  }
+  CHECK(test::eventually([&] { return pinned() == 0; }));
+  CHECK(test::eventually([&] { return mounted.store().stats().flights == 0; }));
+  source.open_gate();
+  CHECK(read_at(fd.get(), 0, kSize) == pattern(8, 0, kSize));
 }
 
 }  // namespace

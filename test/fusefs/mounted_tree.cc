@@ -3,8 +3,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
-#include <thread>
 
 #include "base/status.h"
 #include "fusefs/impl/mountpoint.h"
@@ -29,7 +27,7 @@ std::unique_ptr<page::PageStore> open_store(const std::filesystem::path& path) {
 bool can_mount() {
   const absl::Status device = check_fuse_device();
   if (device.ok() && ::geteuid() == 0) return true;
-  MESSAGE("skipped: cannot mount here: ", device.ok() ? "not root" : base::message(device));
+  MESSAGE("SKIP: cannot mount here: ", device.ok() ? "not root" : base::message(device));
   return false;
 }
 
@@ -58,15 +56,6 @@ MountOptions MountedTree::options_for(const std::filesystem::path& mountpoint) {
   options.entry_timeout = absl::Hours(1);
   options.negative_timeout = absl::Hours(1);
   return options;
-}
-
-bool eventually(const std::function<bool()>& condition) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::yield();
-  }
-  return true;
 }
 
 base::UniqueFd open_file(const std::filesystem::path& path, int flags) {

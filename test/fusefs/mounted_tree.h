@@ -36,6 +36,7 @@ class MountedTree {
 
   [[nodiscard]] FakeTree& tree() { return tree_; }
   [[nodiscard]] Mount& mount() { return *mount_; }
+  [[nodiscard]] page::PageStore& store() { return *store_; }
   [[nodiscard]] std::filesystem::path at(std::string_view path) const { return mountpoint_ / path; }
   void wait_for_end() { ended_.WaitForNotification(); }
   [[nodiscard]] bool ended() const { return ended_.HasBeenNotified(); }
@@ -50,9 +51,6 @@ class MountedTree {
   absl::Notification ended_;
   std::unique_ptr<Mount> mount_;
 };
-
-/// Whether `condition` comes true within a time that only a failure takes.
-[[nodiscard]] bool eventually(const std::function<bool()>& condition);
 
 /// An open file; a failed open fails the test.
 [[nodiscard]] base::UniqueFd open_file(const std::filesystem::path& path, int flags = O_RDONLY);

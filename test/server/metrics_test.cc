@@ -34,6 +34,22 @@ Snapshot sample() {
   now.fuse.requests = 11;
   now.nbd.bytes_out = 12;
   now.grpc.open = 13;
+  now.scrub.checked_pages = 14;
+  now.scrub.damaged_pages = 15;
+  now.scrub.last.emplace();
+  now.scrub.last->ended = absl::FromUnixSeconds(2'000'000);
+  now.scrub.last->damaged_objects = 16;
+  OriginState origin{"hub", "nbd <there>", {}};
+  origin.health.tried = true;
+  origin.health.connections = 17;
+  origin.health.bytes_read = 18;
+  now.origins.push_back(origin);
+  origin = {"far", "nbd", {}};
+  origin.health.reachable = false;
+  origin.health.tried = true;
+  origin.health.trouble = "no <route>";
+  now.origins.push_back(origin);
+  now.origins.push_back({"new", "nbd", {}});
   return now;
 }
 
@@ -63,10 +79,20 @@ TEST_CASE("metrics carry the snapshot's numbers") {
   CHECK(value_of(families, "blobcache_tier_evicted_bytes_total", "L0") == 524288);
   CHECK(value_of(families, "blobcache_tier_used_bytes", "L1") == 1234567);
   CHECK(value_of(families, "blobcache_blobs", "") == 7);
+  CHECK(value_of(families, "blobcache_origin_reachable", "hub") == 1);
+  CHECK(value_of(families, "blobcache_origin_reachable", "far") == 0);
+  CHECK(value_of(families, "blobcache_origin_reachable", "new") == -1);
+  CHECK(value_of(families, "blobcache_origin_connections", "hub") == 17);
+  CHECK(value_of(families, "blobcache_origin_read_bytes_total", "hub") == 18);
   CHECK(value_of(families, "blobcache_door_requests_total", "fuse") == 11);
   CHECK(value_of(families, "blobcache_door_sent_bytes_total", "nbd") == 12);
   CHECK(value_of(families, "blobcache_door_open", "grpc") == 13);
   CHECK(value_of(families, "blobcache_mounts", "") == 1);
+  CHECK(value_of(families, "blobcache_scrub_checked_pages_total", "") == 14);
+  CHECK(value_of(families, "blobcache_scrub_damaged_pages_total", "") == 15);
+  CHECK(value_of(families, "blobcache_scrub_running", "") == 0);
+  CHECK(value_of(families, "blobcache_scrub_last_end_time_seconds", "") == 2'000'000);
+  CHECK(value_of(families, "blobcache_scrub_last_damaged_objects", "") == 16);
   CHECK(value_of(families, "blobcache_start_time_seconds", "") == 1'000'000);
   CHECK(value_of(families, "blobcache_build_info", "9.8.7") == 1);
 }
@@ -84,6 +110,7 @@ TEST_CASE("metrics follow Prometheus's conventions") {
         const std::map<std::string, std::set<std::string>> known = {
             {"tier", {"L0", "L1", "L2"}},
             {"door", {"fuse", "nbd", "grpc"}},
+            {"origin", {"hub", "far", "new"}},
             {"version", {"9.8.7"}}};
         CHECK(known.at(label.name).contains(label.value));
       }
@@ -102,6 +129,8 @@ TEST_CASE("without a catalog the other metrics remain") {
 
 TEST_CASE("the status page escapes what comes from outside") {
   const std::string page = status_page(sample(), absl::FromUnixSeconds(1'003'661));
+  CHECK(page.find("nbd &lt;there&gt;") != std::string::npos);
+  CHECK(page.find("away: no &lt;route&gt;") != std::string::npos);
   CHECK(page.find("<script>") == std::string::npos);
   CHECK(page.find("/srv/&lt;script&gt;&amp;&quot;&#39;") != std::string::npos);
   CHECK(page.find("unix:/run/&lt;b&gt;") != std::string::npos);

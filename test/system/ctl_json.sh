@@ -53,8 +53,18 @@ json '(.version | test("^[0-9]+\\.[0-9]+\\.[0-9]+$")) and (.pid | type) == "numb
   and has("memory_hit_pages") and has("disk_hit_pages") and has("remote_hit_pages") and has("zero_pages")
   and has("checksum_errors")
   and has("disk_errors") and (.disk_out == false) and has("read_errors") and has("disk_read_bytes")
-  and has("disk_written_bytes")' status
+  and has("disk_written_bytes") and .disk_filled == 0 and .source_checksum_errors == 0 and .map_errors == 0
+  and .maps_rebuilt == 0 and .pinned_frames == 0 and has("syncs")' status
 json ".store_path == \"$STORE\"" status
+
+json '.scrub == {running: false, last: null}' status
+json '.path == "" and .objects == 2 and .pages == 330 and .bytes == 303104 and .damaged == [] and .damaged_objects == 0
+  and .damaged_pages == 0 and .repaired_maps == 0 and (.seconds | type) == "number"' scrub
+json '.path == "files/zeros" and .objects == 1 and .bytes == 0' scrub files/zeros
+json '.scrub.last | .path == "files/zeros" and (.started | endswith("Z")) and (.ended | endswith("Z"))' status
+json '. == {dry_run: false, items: [], count: 0, bytes: 0}' gc
+json ".dry_run and .count == 1 and .bytes == 303104
+  and .items == [{kind: \"blob\", name: \"blobs/${digest#sha256:}\", bytes: 303104}]" gc --dry-run --expire-now
 
 json '(.exports | map(.name) | index("files/zeros") != null)
   and (.exports | all(.read_only and (.size | type) == "number"))

@@ -146,7 +146,7 @@ for bad, kind in [
     (option(7, b"\xff\xff\xff\xff" + bytes(8)), 0x80000003),
     (option(7, b"x" * 70000), 0x80000009),
     (option(4242, b"what?"), 0x80000001),
-    (option(5, b""), 0x80000001),
+    (option(5, b""), 0x80000002),
     (go(b"files/nothing"), 0x80000006),
     (go(b"../etc/passwd"), 0x80000006),
     (go(b"\xff\x00\xfe"), 0x80000006),

@@ -1,8 +1,13 @@
 #!/bin/bash
 # kill -9 in the middle of a put leaves nothing half-visible and no file, and what was put before is intact.
+# Environment: SEED, of the moments of chance (made up and printed otherwise).
 # limit: 300 seconds
 . "$(dirname "$0")/lib.sh"
 need jq
+
+SEED=${SEED:-$((RANDOM * 32768 + RANDOM))}
+echo "SEED=$SEED"
+RANDOM=$((SEED % 32768))
 
 make_random "$TEST_DIR/before" 9M
 make_random "$TEST_DIR/victim" 40M

@@ -16,7 +16,7 @@ picture() {
 }
 whole_picture() { { picture files && picture blobs; } | sort; }
 lose_catalog() { rm "$STORE"/catalog.sqlite*; }
-object_of() { find "$STORE/objects" -name "$1.*" ! -name '*.map' -print -quit; }
+object_of() { find "$STORE/objects" -name "$1.*" ! -name '*.map' ! -name '*.names' -print -quit; }
 
 make_random "$TEST_DIR/small" 5000
 make_random "$TEST_DIR/large" 9M
@@ -36,6 +36,16 @@ ctl name files/third "sha256:$(sha256_of "$TEST_DIR/large")"
 ctl put "$TEST_DIR/small" --name rebound >/dev/null
 ctl put "$TEST_DIR/other" --name rebound >/dev/null
 ctl put "$TEST_DIR/other" --name removed >/dev/null
+# More names than an attribute holds, and a new copy of what has them.
+for ((i = 0; i < 24; i++)); do
+  ctl name "files/many/$(printf 'a name that is rather long, so that few of them are many %03d' "$i")" \
+    "sha256:$(sha256_of "$TEST_DIR/other")"
+done
+ctl put "$TEST_DIR/other" --name many/anew >/dev/null
+ctl rm "files/many/$(printf 'a name that is rather long, so that few of them are many %03d' 20)"
+other=$(object_of "$(sha256_of "$TEST_DIR/other")")
+[[ -s $other.names ]] || fail "no names file beside $other"
+expect_equal 1 "$(find "$STORE/objects" -name '*.names' | wc -l)" "names files"
 ctl rm files/removed
 ctl rm files/third
 others=false
@@ -104,6 +114,15 @@ expect_fail 1 "^blobcached: blobs/$large: left out: .*does not match its digest"
 expect_equal 2 "$(wc -l <"$TEST_DIR/expect.err")" "problems that a rebuild prints"
 grep -q 'left out: 1 blobs; names lost: 1$' "$TEST_DIR/expect.out" || fail "the summary: $(cat "$TEST_DIR/expect.out")"
 [[ -e $object.damaged && ! -e $object ]] || fail "the damaged object was not set aside"
+# A names file that is damaged costs the line.
+lose_catalog
+other=$(object_of "$(sha256_of "$TEST_DIR/other")")
+cp "$other.names" "$TEST_DIR/names"
+truncate -s -5 "$other.names"
+expect_fail 1 "^blobcached: blobs/$(sha256_of "$TEST_DIR/other"): it had more names than its files tell; .*cut short" \
+  daemon_once --rebuild
+grep -q 'names lost: 2$' "$TEST_DIR/expect.out" || fail "the summary: $(cat "$TEST_DIR/expect.out")"
+cp "$TEST_DIR/names" "$other.names"
 start_daemon
 expect_fail 1 'no such' ctl stat files/dir/large
 expect_fail 1 'no such' ctl stat files/dir/empty

@@ -18,11 +18,15 @@ using Action = std::function<Outcome(Session&)>;
 // it sets `selected`, which must outlive `app`.
 //
 // Names tell completion what an argument is: FILE (a local file), PATH (of the tree), MOUNTPOINT (a
-// local directory), SHELL; an option says the same with its type name.
+// local directory), DEVICE (a file in /dev), SHELL; an option says the same with its type name.
 
 void add_data_commands(CLI::App& app, Action& selected);    ///< put, get
 void add_tree_commands(CLI::App& app, Action& selected);    ///< ls, stat, name, rm
+void add_pin_commands(CLI::App& app, Action& selected);     ///< pin, unpin, evict
+void add_volume_commands(CLI::App& app, Action& selected);  ///< volume create, ls, rm, ...
 void add_admin_commands(CLI::App& app, Action& selected);   ///< status, exports, mount, umount
+void add_device_commands(CLI::App& app, Action& selected);  ///< attach, detach
+void add_upkeep_commands(CLI::App& app, Action& selected);  ///< scrub, gc
 void add_config_commands(CLI::App& app, Action& selected);  ///< config check, config show
 void add_completion_command(CLI::App& app, Action& selected);
 

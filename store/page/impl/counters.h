@@ -24,12 +24,15 @@ class Counters {
     kDiskWrittenBytes,
     kRemoteFetchedBytes,
     kChecksumErrors,
+    kSourceChecksumErrors,
     kMapErrors,
     kMapsRebuilt,
     kSyncs,
     kDiskErrors,
     kMemoryEvictedExtents,
     kDiskEvictedBytes,
+    kFilledBytes,
+    kFillDroppedBytes,
     kNames,
   };
 

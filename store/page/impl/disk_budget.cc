@@ -24,6 +24,9 @@ FileSystemState state_of(const std::filesystem::path& path) {
 
 /// Data and page map.
 constexpr uint64_t kFilesOfAnObject = 2;
+/// What the store makes beside objects and asks nobody for: marks, the catalog's journals.
+constexpr uint64_t kOwnFiles = 4;
+constexpr int kReclaimTries = 4;
 
 }  // namespace
 
@@ -35,13 +38,16 @@ bool has_inodes(const FileSystemState& state, uint64_t reserve_bytes, uint64_t w
   return state.free_inodes >= kept + wanted;
 }
 
+bool DiskBudget::inodes_left(uint64_t files) const {
+  return has_inodes(state_of(path_), reserve_bytes_, files);
+}
+
 absl::Status DiskBudget::check_inodes() {
   const auto enough = [this] {
-    return has_inodes(state_of(path_), reserve_bytes_, kFilesOfAnObject);
+    return has_inodes(state_of(path_), reserve_bytes_, kFilesOfAnObject + kOwnFiles);
   };
-  // A removed object gives its bytes and its inodes back.
   while (!enough()) {
-    if (reclaim(1) > 0) continue;
+    if (reclaim_files()) continue;
     if (enough()) break;
     const FileSystemState state = state_of(path_);
     return absl::ResourceExhaustedError(
@@ -54,36 +60,101 @@ absl::Status DiskBudget::check_inodes() {
 
 bool DiskBudget::take(uint64_t bytes, Retention retention) {
   absl::MutexLock lock(&mutex_);
-  const uint64_t used = kept_ + cached_;
-  if (used > budget_bytes_ || bytes > budget_bytes_ - used) return false;
+  mutex_.Await(absl::Condition(&fills_known_));
+  if (!fits(bytes)) return false;
   (retention == Retention::kKept ? kept_ : cached_) += bytes;
+  unsettled_ += bytes;
   return true;
+}
+
+bool DiskBudget::fits(uint64_t bytes) const {
+  const uint64_t used = kept_ + cached_ + filled_;
+  return used <= budget_bytes_ && bytes <= budget_bytes_ - used;
+}
+
+bool DiskBudget::take_fill(uint64_t bytes) {
+  absl::MutexLock lock(&mutex_);
+  if (!fits(bytes)) return false;
+  filled_ += bytes;
+  return true;
+}
+
+void DiskBudget::release_fill(uint64_t bytes) {
+  absl::MutexLock lock(&mutex_);
+  filled_ -= std::min(filled_, bytes);
+}
+
+void DiskBudget::await_fills() {
+  absl::MutexLock lock(&mutex_);
+  fills_known_ = false;
+}
+
+void DiskBudget::fills_known() {
+  absl::MutexLock lock(&mutex_);
+  fills_known_ = true;
+}
+
+void DiskBudget::correct_fill(int64_t bytes) {
+  absl::MutexLock lock(&mutex_);
+  if (bytes >= 0) {
+    filled_ += static_cast<uint64_t>(bytes);
+  } else {
+    filled_ -= std::min(filled_, static_cast<uint64_t>(-bytes));
+  }
 }
 
 uint64_t DiskBudget::short_of_space(uint64_t bytes) const {
   const uint64_t free = free_bytes(path_);
-  const uint64_t wanted = reserve_bytes_ + bytes;
+  absl::MutexLock lock(&mutex_);
+  const uint64_t wanted = reserve_bytes_ + unsettled_ + bytes;
   return free >= wanted ? 0 : wanted - free;
+}
+
+bool DiskBudget::reclaim_files() {
+  // Some more than are wanted now, since the next put wants as many.
+  constexpr uint64_t kAtOnce = 16 * kFilesOfAnObject;
+  absl::MutexLock lock(&reclaimer_mutex_);
+  if (fill_reclaimer_ != nullptr && fill_reclaimer_->reclaim_files(kAtOnce) > 0) return true;
+  return reclaimer_ != nullptr && reclaimer_->reclaim_files(kFilesOfAnObject) > 0;
+}
+
+void DiskBudget::reclaim_blobs(uint64_t bytes) {
+  // Who holds it may be waiting for the caller's thread.
+  if (!reclaimer_mutex_.TryLock()) return;
+  if (reclaimer_ != nullptr) reclaimer_->reclaim(bytes);
+  reclaimer_mutex_.Unlock();
+}
+
+void DiskBudget::settled(uint64_t bytes) {
+  absl::MutexLock lock(&mutex_);
+  unsettled_ -= std::min(unsettled_, bytes);
 }
 
 uint64_t DiskBudget::reclaim(uint64_t bytes) {
   absl::MutexLock lock(&reclaimer_mutex_);
-  return reclaimer_ == nullptr ? 0 : reclaimer_->reclaim(bytes);
+  const uint64_t filled = fill_reclaimer_ == nullptr ? 0 : fill_reclaimer_->reclaim(bytes);
+  if (filled >= bytes || reclaimer_ == nullptr) return filled;
+  return filled + reclaimer_->reclaim(bytes - filled);
 }
 
 absl::Status DiskBudget::reserve(uint64_t bytes, Retention retention) {
-  if (const uint64_t lacking = short_of_space(bytes); lacking > 0) {
-    reclaim(lacking);
-    if (short_of_space(bytes) > 0) {
-      return absl::ResourceExhaustedError(fmt::format(
-          "the file system of {} is full: {} free, {} of them are reserve", path_.string(),
-          base::format_size(free_bytes(path_)), base::format_size(reserve_bytes_)));
-    }
+  uint64_t lacking = short_of_space(bytes);
+  // What was given up may have been taken by somebody else meanwhile, or be free only when who has
+  // it open lets go: so more than once, and not until nothing is left.
+  for (int tries = 0; lacking > 0 && tries < kReclaimTries; ++tries) {
+    const uint64_t given_up = reclaim(lacking);
+    lacking = short_of_space(bytes);
+    if (given_up == 0) break;
+  }
+  if (lacking > 0) {
+    return absl::ResourceExhaustedError(fmt::format(
+        "the file system of {} is full: {} free, {} of them are reserve", path_.string(),
+        base::format_size(free_bytes(path_)), base::format_size(reserve_bytes_)));
   }
   while (!take(bytes, retention)) {
     const Usage now = usage();
-    const uint64_t lacking = now.used + bytes > now.budget ? now.used + bytes - now.budget : bytes;
-    if (reclaim(lacking) > 0) continue;
+    const uint64_t wanted = now.used + bytes > now.budget ? now.used + bytes - now.budget : bytes;
+    if (reclaim(wanted) > 0) continue;
     if (take(bytes, retention)) break;
     return absl::ResourceExhaustedError(
         fmt::format("the disk budget of {} is full: {} kept, {} cached, {} more wanted",
@@ -113,6 +184,11 @@ void DiskBudget::change(Retention from, Retention to, uint64_t bytes) {
   (to == Retention::kKept ? kept_ : cached_) += moved;
 }
 
+void DiskBudget::set_fill_reclaimer(DiskReclaimer* reclaimer) {
+  absl::MutexLock lock(&reclaimer_mutex_);
+  fill_reclaimer_ = reclaimer;
+}
+
 void DiskBudget::set_reclaimer(DiskReclaimer* reclaimer) {
   absl::MutexLock lock(&reclaimer_mutex_);
   reclaimer_ = reclaimer;
@@ -125,7 +201,8 @@ DiskBudget::Usage DiskBudget::usage() const {
   usage.free = free_bytes(path_);
   absl::MutexLock lock(&mutex_);
   usage.kept = kept_;
-  usage.used = kept_ + cached_;
+  usage.filled = filled_;
+  usage.used = kept_ + cached_ + filled_;
   return usage;
 }
 

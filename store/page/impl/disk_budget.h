@@ -12,11 +12,12 @@
 
 namespace blobcache::page {
 
-/// The accounts of the disk tier: bytes kept and cached against the budget, and what the file
-/// system must always have free, in bytes and in inodes. Bytes are reserved before they are
-/// written, so the budget is never passed.
+/// The accounts of the disk tier: bytes of objects that are kept or cached and of pages that
+/// sources brought ("filled"), against the budget; and what the file system must always have free,
+/// in bytes and in inodes. Bytes are reserved before they are written, so the budget is never
+/// passed.
 ///
-/// Thread-safe. Calls the reclaimer with no lock held.
+/// Thread-safe. Calls the reclaimers with no lock of the accounts held.
 class DiskBudget {
  public:
   DiskBudget(std::filesystem::path path, uint64_t budget_bytes, uint64_t reserve_bytes)
@@ -29,6 +30,9 @@ class DiskBudget {
   /// RESOURCE_EXHAUSTED when an object's files would use up the inodes that the reserve keeps free.
   /// Looks only: inodes have no accounts.
   [[nodiscard]] absl::Status check_inodes();
+  /// `bytes` of what reserve() took are on the disk now, or will not come: until then they count
+  /// against the reserve as well, which the file system does not know of.
+  void settled(uint64_t bytes);
   /// Gives back what reserve() took, or what a removed object used.
   void release(uint64_t bytes, Retention retention);
   /// Sets the accounts to what earlier runs left on the disk.
@@ -36,10 +40,29 @@ class DiskBudget {
   void change(Retention from, Retention to, uint64_t bytes);
   void set_reclaimer(DiskReclaimer* reclaimer);
 
+  /// Takes `bytes` for pages that a source brought. False, with nothing taken, when they do not
+  /// fit; asks no reclaimer.
+  [[nodiscard]] bool take_fill(uint64_t bytes);
+  void release_fill(uint64_t bytes);
+  /// What earlier runs left of such pages is being counted: reserve() waits until it is known.
+  void await_fills();
+  void fills_known();
+  /// More or less is on the disk than was taken for it; whether it fits is not asked.
+  void correct_fill(int64_t bytes);
+  /// Gives up filled pages; asked before the other reclaimer, since those can be had again.
+  void set_fill_reclaimer(DiskReclaimer* reclaimer);
+  /// Gives up expired blobs of about `bytes`, unless somebody is being given room just now.
+  void reclaim_blobs(uint64_t bytes);
+  /// Whether there are inodes for `files` more beside the reserve. Asks no reclaimer.
+  [[nodiscard]] bool inodes_left(uint64_t files) const;
+  /// How many bytes the file system lacks for `bytes` more beside the reserve; 0 when they fit.
+  [[nodiscard]] uint64_t short_of_space(uint64_t bytes) const ABSL_LOCKS_EXCLUDED(mutex_);
+
   struct Usage {
     uint64_t budget = 0;
     uint64_t used = 0;
     uint64_t kept = 0;
+    uint64_t filled = 0;
     uint64_t reserve = 0;
     uint64_t free = 0;  ///< of the file system, for us
   };
@@ -47,9 +70,9 @@ class DiskBudget {
 
  private:
   [[nodiscard]] bool take(uint64_t bytes, Retention retention);
-  /// How many bytes the file system lacks for `bytes` more beside the reserve; 0 when they fit.
-  [[nodiscard]] uint64_t short_of_space(uint64_t bytes) const;
+  [[nodiscard]] bool fits(uint64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint64_t reclaim(uint64_t bytes);
+  [[nodiscard]] bool reclaim_files();
 
   const std::filesystem::path path_;
   const uint64_t budget_bytes_;
@@ -57,8 +80,12 @@ class DiskBudget {
   mutable absl::Mutex mutex_;
   uint64_t kept_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t cached_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t filled_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t unsettled_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool fills_known_ ABSL_GUARDED_BY(mutex_) = true;
   absl::Mutex reclaimer_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);  ///< held while the reclaimer works
   DiskReclaimer* reclaimer_ ABSL_GUARDED_BY(reclaimer_mutex_) = nullptr;
+  DiskReclaimer* fill_reclaimer_ ABSL_GUARDED_BY(reclaimer_mutex_) = nullptr;
 };
 
 /// How a file system stands. Value type.

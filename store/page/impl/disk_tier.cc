@@ -4,13 +4,16 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <string_view>
+#include <system_error>
 #include <utility>
+#include <vector>
 
+#include "absl/time/clock.h"
 #include "base/status.h"
 #include "store/page/geometry.h"
 #include "store/page/impl/aligned_memory.h"
@@ -23,14 +26,9 @@ namespace fs = std::filesystem;
 
 constexpr unsigned kRingDepth = 256;
 
-absl::Status make_directory(const fs::path& path) {
-  if (::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return absl::OkStatus();
-  return base::errno_error(errno, path.string());
-}
-
-absl::Status unlink_file(const fs::path& path) {
-  if (::unlink(path.c_str()) == 0 || errno == ENOENT) return absl::OkStatus();
-  return base::errno_error(errno, path.string());
+/// The outcome of one of DiskCalls, as a status.
+absl::Status status_of(int result, std::string_view what) {
+  return result >= 0 ? absl::OkStatus() : base::errno_error(-result, what);
 }
 
 /// Half of the process's descriptors, of which an object takes two: the rest is the doors'.
@@ -42,18 +40,12 @@ size_t open_objects_limit() {
 
 }  // namespace
 
-absl::Status sync_directory(const fs::path& path, Counters& counters) {
-  const base::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  counters.add(Counters::kSyncs);
-  if (!fd.valid() || ::fsync(fd.get()) != 0) return base::errno_error(errno, path.string());
-  return absl::OkStatus();
-}
-
 DiskTier::DiskTier(const PageStoreOptions& options, Counters& counters)
     : path_(options.path),
       counters_(counters),
       budget_(options.path, options.disk_bytes, options.disk_reserve_bytes),
-      fault_(options.disk_fault),
+      health_(counters, options.disk_clock),
+      calls_(options.disk_fault, health_),
       open_files_(open_objects_limit()) {}
 
 absl::StatusOr<std::unique_ptr<DiskTier>> DiskTier::open(const PageStoreOptions& options,
@@ -61,26 +53,35 @@ absl::StatusOr<std::unique_ptr<DiskTier>> DiskTier::open(const PageStoreOptions&
   std::unique_ptr<DiskTier> tier(new DiskTier(options, counters));  // NOLINT: private constructor
   BLOBCACHE_RETURN_IF_ERROR(tier->make_folders());
   BLOBCACHE_RETURN_IF_ERROR(tier->probe_direct_io(options.direct_io));
-  tier->root_ = base::UniqueFd(::open(options.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!tier->root_.valid()) return base::errno_error(errno, options.path.string());
+  BLOBCACHE_RETURN_IF_ERROR(tier->probe_holes());
+  BLOBCACHE_RETURN_IF_ERROR(tier->probe_attributes());
+  const int root = tier->calls_.open(options.path, O_RDONLY | O_DIRECTORY);
+  if (root < 0) return base::errno_error(-root, options.path.string());
+  tier->root_ = base::UniqueFd(root);
   BLOBCACHE_ASSIGN_OR_RETURN(tier->ring_, IoRing::create(kRingDepth, options.disk_fault));
   return tier;
 }
 
 absl::Status DiskTier::make_folders() {
-  BLOBCACHE_RETURN_IF_ERROR(make_directory(path_ / "tmp"));
   const fs::path objects = path_ / "objects";
-  if (!fs::exists(objects / object_folder_name(255))) {
-    BLOBCACHE_RETURN_IF_ERROR(make_directory(objects));
-    for (unsigned i = 0; i < 256; ++i) {
-      BLOBCACHE_RETURN_IF_ERROR(make_directory(objects / object_folder_name(i)));
-    }
-    BLOBCACHE_RETURN_IF_ERROR(sync_directory(objects, counters_));
-    BLOBCACHE_RETURN_IF_ERROR(sync_directory(path_, counters_));
+  std::vector<fs::path> folders = {path_ / "tmp", cache_root(), objects};
+  for (unsigned i = 0; i < 256; ++i) folders.push_back(objects / object_folder_name(i));
+  bool made = false;
+  for (const fs::path& folder : folders) {
+    const int result = calls_.make_folder(folder);
+    if (result < 0 && result != -EEXIST) return base::errno_error(-result, folder.string());
+    made |= result == 0;
+  }
+  if (made) {
+    BLOBCACHE_RETURN_IF_ERROR(sync_directory(objects));
+    BLOBCACHE_RETURN_IF_ERROR(sync_directory(path_));
   }
   std::error_code error;
+  std::error_code ignored;
   for (fs::directory_iterator at(path_ / "tmp", error), end; !error && at != end;
        at.increment(error)) {
+    // Folders are not ours, and no reason not to start.
+    if (at->is_directory(ignored)) continue;
     BLOBCACHE_RETURN_IF_ERROR(unlink_file(at->path()));
   }
   if (error) return base::errno_error(error.value(), (path_ / "tmp").string());
@@ -90,15 +91,19 @@ absl::Status DiskTier::make_folders() {
 absl::Status DiskTier::probe_direct_io(DirectIo wanted) {
   if (wanted == DirectIo::kOff) return absl::OkStatus();
   const fs::path probe = path_ / "tmp" / "direct-io-probe";
-  const base::UniqueFd fd(
-      ::open(probe.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_DIRECT | O_CLOEXEC, 0600));
+  const int opened = calls_.open(probe, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT);
+  const base::UniqueFd fd(opened);
   bool works = false;
   if (fd.valid()) {
     // Some file systems take the flag at open and refuse the first transfer.
     const AlignedMemory page = allocate_aligned(kPageSize);
-    works = ::pread(fd.get(), page.get(), kPageSize, 0) == 0;
-  } else if (errno != EINVAL && errno != EOPNOTSUPP) {
-    return base::errno_error(errno, probe.string());
+    const int64_t got = calls_.read(fd.get(), {page.get(), kPageSize}, 0, kPageSize);
+    works = got == 0;
+    if (got < 0 && is_disk_failure(static_cast<int>(got))) {
+      return base::errno_error(static_cast<int>(-got), probe.string());
+    }
+  } else if (opened != -EINVAL && opened != -EOPNOTSUPP) {
+    return base::errno_error(-opened, probe.string());
   }
   BLOBCACHE_RETURN_IF_ERROR(unlink_file(probe));
   if (!works && wanted == DirectIo::kOn) {
@@ -109,8 +114,78 @@ absl::Status DiskTier::probe_direct_io(DirectIo wanted) {
   return absl::OkStatus();
 }
 
+void DiskTier::try_again() {
+  if (!health_.is_out() || !health_.may_write()) return;
+  const fs::path probe = path_ / "tmp" / "write-probe";
+  const absl::StatusOr<base::UniqueFd> file = open_file(probe, O_RDWR | O_CREAT | O_TRUNC);
+  if (!file.ok()) return;
+  const AlignedMemory page = allocate_aligned(kPageSize);
+  std::memset(page.get(), 0, kPageSize);
+  // Each step tells the health of it.
+  if (calls_.write(file->get(), {page.get(), kPageSize}, 0) == 0) (void)calls_.sync(file->get());
+  (void)calls_.unlink(probe);
+}
+
+absl::Status DiskTier::probe_holes() {
+  const fs::path probe = path_ / "tmp" / "hole-probe";
+  const int opened = calls_.open(probe, O_RDWR | O_CREAT | O_TRUNC);
+  if (opened < 0) return base::errno_error(-opened, probe.string());
+  const base::UniqueFd fd(opened);
+  const int punched = calls_.punch_hole(fd.get(), 0, kPageSize);
+  // A disk that fails now says nothing of what its file system can do.
+  if (is_disk_failure(punched)) return base::errno_error(-punched, probe.string());
+  punches_holes_ = punched == 0;
+  if (!punches_holes_) {
+    spdlog::warn("the disk keeps what is put, and nothing of what sources bring: {}: {}",
+                 path_.string(), std::generic_category().message(-punched));
+  }
+  return unlink_file(probe);
+}
+
+absl::Status DiskTier::probe_attributes() {
+  const fs::path probe = path_ / "tmp" / "attribute-probe";
+  const int opened = calls_.open(probe, O_RDWR | O_CREAT | O_TRUNC);
+  if (opened < 0) return base::errno_error(-opened, probe.string());
+  const base::UniqueFd fd(opened);
+  const int set = calls_.set_attribute(fd.get(), kDescriptionAttribute, "probe");
+  if (is_disk_failure(set)) return base::errno_error(-set, probe.string());
+  // A disk that is full has them.
+  has_attributes_ = set != -EOPNOTSUPP;
+  if (!has_attributes_) {
+    spdlog::warn(
+        "{}: the file system has no user extended attributes; what blobs are called is kept in "
+        "files beside them instead, one more file for each",
+        path_.string());
+  }
+  return unlink_file(probe);
+}
+
+absl::StatusOr<bool> DiskTier::set_attribute(int fd, const std::string& text) const {
+  if (!has_attributes_) return false;
+  const int result = calls_.set_attribute(fd, kDescriptionAttribute, text);
+  switch (-result) {
+    case EOPNOTSUPP:
+    case ENOSPC:
+    case EDQUOT:
+    case E2BIG:
+    case ERANGE:
+      return false;
+    default:
+      BLOBCACHE_RETURN_IF_ERROR(status_of(result, "describing an object"));
+      return true;
+  }
+}
+
+absl::Status DiskTier::punch_hole(int fd, uint64_t offset, uint64_t bytes) const {
+  return status_of(calls_.punch_hole(fd, offset, bytes), "giving back blocks of a file");
+}
+
 fs::path DiskTier::object_path(const ObjectKey& key, const Incarnation& incarnation) const {
   return path_ / "objects" / object_file_path(key, incarnation);
+}
+
+fs::path DiskTier::cache_path(const ObjectKey& key) const {
+  return cache_root() / cache_file_path(key);
 }
 
 fs::path DiskTier::temporary_path(const Incarnation& incarnation) const {
@@ -120,96 +195,89 @@ fs::path DiskTier::temporary_path(const Incarnation& incarnation) const {
 absl::StatusOr<base::UniqueFd> DiskTier::open_file(const fs::path& path, int flags) const {
   const int direct = direct_ ? O_DIRECT : 0;
   while (true) {
-    base::UniqueFd fd(::open(path.c_str(), flags | direct | O_CLOEXEC, 0600));
-    if (fd.valid()) return fd;
-    const int error = errno;
-    const bool short_of_descriptors = error == EMFILE || error == ENFILE;
+    const int fd = calls_.open(path, flags | direct);
+    if (fd >= 0) return base::UniqueFd(fd);
+    const bool short_of_descriptors = fd == -EMFILE || fd == -ENFILE;
     if (!short_of_descriptors || !open_files_.close_some()) {
-      return base::errno_error(error, path.string());
+      return base::errno_error(-fd, path.string());
     }
   }
 }
 
-absl::Status DiskTier::publish(const ObjectKey& key, const Incarnation& incarnation, bool has_map) {
+absl::Status DiskTier::publish(const ObjectKey& key, const Incarnation& incarnation, bool has_map,
+                               bool has_names) {
   const fs::path from = temporary_path(incarnation);
   const fs::path to = object_path(key, incarnation);
-  if (has_map && ::rename((from.string() + std::string(kMapSuffix)).c_str(),
-                          (to.string() + std::string(kMapSuffix)).c_str()) != 0) {
-    return base::errno_error(errno, to.string());
-  }
-  if (::rename(from.c_str(), to.c_str()) != 0) return base::errno_error(errno, to.string());
-  return absl::OkStatus();
-}
-
-void DiskTier::judge(int result) {
-  // A file that ended early and a full disk are no fault of the disk.
-  if (result >= 0) {
-    health_.succeeded();
-  } else if (result != -ENODATA && result != -ENOSPC && result != -EDQUOT && result != -EFBIG) {
-    counters_.add(Counters::kDiskErrors);
-    health_.failed(-result);
-  }
+  const auto move_part = [&](std::string_view suffix) {
+    const std::string part(suffix);
+    return status_of(calls_.rename(from.string() + part, to.string() + part), to.string());
+  };
+  // The data comes last: a kill before leaves what belongs to no object.
+  if (has_map) BLOBCACHE_RETURN_IF_ERROR(move_part(kMapSuffix));
+  if (has_names) BLOBCACHE_RETURN_IF_ERROR(move_part(kNamesSuffix));
+  return move_part("");
 }
 
 absl::Status DiskTier::sync_fd(int fd) {
   counters_.add(Counters::kSyncs);
-  int result = fault_ ? fault_({DiskStep::Kind::kSync, 0, 0}) : 0;
-  if (result == 0 && ::fsync(fd) != 0) result = -errno;
-  judge(result);
-  if (result == 0) return absl::OkStatus();
-  return base::errno_error(-result, "syncing an object");
+  return status_of(calls_.sync(fd), "syncing an object");
 }
 
-absl::Status DiskTier::sync_object(const ObjectKey& key, const Incarnation& incarnation, int data,
-                                   int map) {
-  for (const int fd : {data, map}) {
+absl::Status DiskTier::sync_directory(const fs::path& path) {
+  const int opened = calls_.open(path, O_RDONLY | O_DIRECTORY);
+  if (opened < 0) return base::errno_error(-opened, path.string());
+  const base::UniqueFd fd(opened);
+  counters_.add(Counters::kSyncs);
+  return status_of(calls_.sync(fd.get()), path.string());
+}
+
+absl::Status DiskTier::sync_object(const ObjectKey& key, const Incarnation& incarnation,
+                                   std::initializer_list<int> fds) {
+  for (const int fd : fds) {
     if (fd >= 0) BLOBCACHE_RETURN_IF_ERROR(sync_fd(fd));
   }
-  return sync_directory(object_path(key, incarnation).parent_path(), counters_);
+  return sync_directory(object_path(key, incarnation).parent_path());
 }
 
 absl::Status DiskTier::sync_all() {
   counters_.add(Counters::kSyncs);
-  int result = fault_ ? fault_({DiskStep::Kind::kSync, 0, 0}) : 0;
-  if (result == 0 && ::syncfs(root_.get()) != 0) result = -errno;
-  judge(result);
-  if (result == 0) return absl::OkStatus();
-  return base::errno_error(-result, "syncing the store");
+  return status_of(calls_.sync_file_system(root_.get()), "syncing the store");
 }
 
 absl::Status DiskTier::publish_map(const ObjectKey& key, const Incarnation& incarnation, int fd) {
   const std::string from = temporary_path(incarnation).string() + std::string(kMapSuffix);
   const fs::path to = object_path(key, incarnation).string() + std::string(kMapSuffix);
-  counters_.add(Counters::kSyncs);
-  if (::fsync(fd) != 0 || ::rename(from.c_str(), to.c_str()) != 0) {
-    return base::errno_error(errno, to.string());
-  }
-  return sync_directory(to.parent_path(), counters_);
+  BLOBCACHE_RETURN_IF_ERROR(sync_fd(fd));
+  BLOBCACHE_RETURN_IF_ERROR(status_of(calls_.rename(from, to), to.string()));
+  return sync_directory(to.parent_path());
+}
+
+absl::Status DiskTier::unlink_file(const fs::path& path) const {
+  const int result = calls_.unlink(path);
+  return status_of(result == -ENOENT ? 0 : result, path.string());
 }
 
 absl::Status DiskTier::unlink(const ObjectKey& key, const Incarnation& incarnation) const {
   const fs::path path = object_path(key, incarnation);
-  const absl::Status data = unlink_file(path);
-  const absl::Status map = unlink_file(path.string() + std::string(kMapSuffix));
-  return data.ok() ? map : data;
+  absl::Status status = unlink_file(path);
+  for (const std::string_view suffix : {kMapSuffix, kNamesSuffix}) {
+    status.Update(unlink_file(path.string() + std::string(suffix)));
+  }
+  return status;
 }
 
 void DiskTier::unlink_temporary(const Incarnation& incarnation) const {
   const fs::path path = temporary_path(incarnation);
-  for (const absl::Status& status :
-       {unlink_file(path), unlink_file(path.string() + std::string(kMapSuffix))}) {
+  for (const std::string_view suffix : {std::string_view(), kMapSuffix, kNamesSuffix}) {
+    const absl::Status status = unlink_file(path.string() + std::string(suffix));
     if (!status.ok()) spdlog::warn("cannot remove a temporary file: {}", base::message(status));
   }
 }
 
-absl::Status DiskTier::describe(const ObjectKey& key, const Incarnation& incarnation,
-                                const std::string& description) const {
-  const fs::path path = object_path(key, incarnation);
-  const base::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!fd.valid()) return base::errno_error(errno, path.string());
-  // To write what is there already would cost the journal.
-  if (read_description(fd.get()) == description) return absl::OkStatus();
-  return describe_file(fd.get(), description);
+void DiskTier::log_failure(std::string_view line) {
+  const std::optional<uint64_t> left_out = failures_logged_.admit(absl::Now());
+  if (!left_out) return;
+  spdlog::error("{}{}", line, *left_out == 0 ? "" : fmt::format(" (and {} more)", *left_out));
 }
 
 void DiskTier::begin_writing(const Incarnation& incarnation) {
@@ -225,27 +293,6 @@ void DiskTier::end_writing(const Incarnation& incarnation) {
 bool DiskTier::is_being_written(const Incarnation& incarnation) {
   absl::MutexLock lock(&mutex_);
   return writing_.contains(incarnation.hex());
-}
-
-absl::StatusOr<uint64_t> DiskTier::remove_orphans(
-    const std::function<bool(const ObjectKey&, const Incarnation&)>& known) {
-  uint64_t removed = 0;
-  for (unsigned i = 0; i < 256; ++i) {
-    const fs::path folder = path_ / "objects" / object_folder_name(i);
-    std::error_code error;
-    for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
-      const std::optional<ObjectFileName> file =
-          parse_object_file_name(at->path().filename().string());
-      // A name that is not ours is somebody's; leave it. A writer's object is asked for before the
-      // catalog, because it moves from the one to the other.
-      if (!file || is_being_written(file->incarnation)) continue;
-      if (known(file->key, file->incarnation)) continue;
-      BLOBCACHE_RETURN_IF_ERROR(unlink_file(at->path()));
-      ++removed;
-    }
-    if (error) return base::errno_error(error.value(), folder.string());
-  }
-  return removed;
 }
 
 }  // namespace blobcache::page

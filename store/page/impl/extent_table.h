@@ -40,8 +40,10 @@ static_assert(sizeof(Extent) == 64);
 /// are until the table dies.
 class ExtentTable {
  public:
-  explicit ExtentTable(uint64_t extents)
+  /// `total_bytes` counts what all tables take.
+  ExtentTable(uint64_t extents, std::atomic<uint64_t>& total_bytes)
       : extents_(extents),
+        total_bytes_(total_bytes),
         chunk_count_((extents + kChunk - 1) / kChunk),
         chunks_(allocate(chunk_count_)) {}
   ~ExtentTable() {
@@ -49,6 +51,7 @@ class ExtentTable {
       const std::unique_ptr<Extent[]> chunk(chunks_[i].load(std::memory_order_acquire));
     }
     std::free(chunks_);  // NOLINT: from calloc
+    total_bytes_.fetch_sub(bytes(), std::memory_order_relaxed);
   }
   ExtentTable(const ExtentTable&) = delete;
   ExtentTable& operator=(const ExtentTable&) = delete;
@@ -65,10 +68,16 @@ class ExtentTable {
     auto made = std::make_unique<Extent[]>(chunk_size(number));
     Extent* expected = nullptr;
     if (chunks_[number].compare_exchange_strong(expected, made.get(), std::memory_order_acq_rel)) {
+      const uint64_t bytes = chunk_size(number) * sizeof(Extent);
+      bytes_.fetch_add(bytes, std::memory_order_relaxed);
+      total_bytes_.fetch_add(bytes, std::memory_order_relaxed);
       return made.release()[index % kChunk];
     }
     return expected[index % kChunk];
   }
+
+  /// What its descriptors take.
+  [[nodiscard]] uint64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
   /// Calls visit(index, extent) for every extent that was touched (and its neighbours in the
   /// chunk).
@@ -98,6 +107,8 @@ class ExtentTable {
   }
 
   const uint64_t extents_;
+  std::atomic<uint64_t>& total_bytes_;
+  std::atomic<uint64_t> bytes_{0};
   const uint64_t chunk_count_;
   Place* const chunks_;
 };

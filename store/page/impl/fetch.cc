@@ -4,7 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <bit>
+#include <cerrno>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -16,41 +16,23 @@
 #include "store/page/impl/store_core.h"
 
 namespace blobcache::page {
-namespace {
-
-uint32_t first_page(PageMask run) { return static_cast<uint32_t>(std::countr_zero(run)); }
-uint32_t page_total(PageMask pages) { return static_cast<uint32_t>(std::popcount(pages)); }
-
-/// Calls visit(run) for each stretch of adjacent pages.
-template <typename Visit>
-void for_each_run(PageMask pages, const Visit& visit) {
-  while (pages != 0) {
-    const uint32_t first = first_page(pages);
-    const auto length = static_cast<uint32_t>(std::countr_one(pages >> first));
-    const PageMask run = page_mask(first, length);
-    pages &= ~run;
-    visit(run);
-  }
-}
-
-}  // namespace
-
-Fetch::Fetch(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, uint32_t frame,
+Fetch::Fetch(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, Pin pin,
              PageMask pages)
     : core_(core),
       object_(std::move(object)),
       id_{object_->id(), index},
-      frame_(frame),
+      pin_(pin),
       unsettled_(pages) {}
 
-void Fetch::start(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index,
-                  uint32_t frame, PageMask pages) {
+void Fetch::start(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, Pin pin,
+                  PageMask pages) {
   const std::shared_ptr<Fetch> fetch(
-      new Fetch(core, std::move(object), index, frame, pages));  // NOLINT: private constructor
+      new Fetch(core, std::move(object), index, pin, pages));  // NOLINT: private constructor
   core.maps.load(fetch->object_, map_block_of(index),
                  [fetch, pages](absl::StatusOr<MapCache::Block> block) {
                    if (block.ok()) {
-                     fetch->with_map(pages, *std::move(block));
+                     fetch->map_ = *std::move(block);
+                     fetch->with_map(pages);
                    } else {
                      fetch->from_source(pages, block.status());
                    }
@@ -58,7 +40,7 @@ void Fetch::start(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t 
 }
 
 std::byte* Fetch::memory(PageMask run) const {
-  return core_.memory.pool().data(frame_) + (uint64_t{first_page(run)} << kPageShift);
+  return core_.memory.pool().data(pin_.frame) + (uint64_t{first_page(run)} << kPageShift);
 }
 
 uint64_t Fetch::offset(PageMask run) const {
@@ -75,13 +57,22 @@ void Fetch::clear_tail(PageMask run) const {
   std::memset(memory(run) + real, 0, whole - real);
 }
 
-void Fetch::with_map(PageMask pages, std::shared_ptr<const MapBlock> block) {
+PageMask Fetch::known_checksums() const {
+  return map_ == nullptr ? 0 : map_->on_disk.at(id_.index % kExtentsPerMapBlock);
+}
+
+void Fetch::with_map(PageMask pages) {
   const Extent& extent = object_->extents().get(id_.index);
   const PageMask zeros = pages & extent.zero.load(std::memory_order_relaxed);
-  const PageMask disk = pages & extent.on_disk.load(std::memory_order_relaxed) & ~zeros;
+  // The extent may know of pages that came to the disk since this block was brought; without their
+  // checksums they are no use.
+  // What was dropped is tried again where nobody else has it: the disk may have been mended.
+  PageMask there = extent.on_disk.load(std::memory_order_relaxed);
+  if (object_->source() == nullptr) there = ~PageMask{0};
+  const PageMask disk = pages & ~zeros & there & known_checksums();
   const PageMask elsewhere = pages & ~zeros & ~disk;
   if (zeros != 0) zero(zeros);
-  for_each_run(disk, [&](PageMask run) { from_disk(run, block, /*again=*/false); });
+  for_each_run(disk, [&](PageMask run) { from_disk(run, /*again=*/false); });
   if (elsewhere != 0) {
     from_source(elsewhere, absl::DataLossError(fmt::format(
                                "object {}: {} pages at {} are lost or damaged on "
@@ -98,8 +89,8 @@ void Fetch::zero(PageMask pages) {
   settle(pages, absl::OkStatus());
 }
 
-void Fetch::from_disk(PageMask run, const std::shared_ptr<const MapBlock>& block, bool again) {
-  if (object_->source() != nullptr && !core_.disk.health().may_try()) {
+void Fetch::from_disk(PageMask run, bool again) {
+  if (object_->source() != nullptr && !core_.disk.health().may_read()) {
     from_source(run, absl::UnavailableError("the disk tier is out of use"));
     return;
   }
@@ -111,18 +102,19 @@ void Fetch::from_disk(PageMask run, const std::shared_ptr<const MapBlock>& block
   const uint64_t bytes = uint64_t{page_total(run)} << kPageShift;
   core_.counters.add(Counters::kDiskReadBytes, bytes);
   core_.disk.ring().read((*files)->data.get(), {memory(run), bytes}, offset(run), object_bytes(run),
-                         [self = shared_from_this(), files = *files, run, block,
-                          again](int result) { self->disk_done(run, block, again, result); });
+                         [self = shared_from_this(), files = *files, run, again](int result) {
+                           self->disk_done(run, again, result);
+                         });
 }
 
-PageMask Fetch::verify(PageMask run, const MapBlock& block) const {
+PageMask Fetch::verify(PageMask run) const {
   const uint64_t local = id_.index % kExtentsPerMapBlock;
-  const std::byte* extent_memory = core_.memory.pool().data(frame_);
+  const std::byte* extent_memory = core_.memory.pool().data(pin_.frame);
   PageMask good = 0;
   for (PageMask left = run; left != 0; left &= left - 1) {
     const uint32_t page = first_page(left);
     const uint32_t crc = crc32c({extent_memory + (uint64_t{page} << kPageShift), kPageSize});
-    const uint32_t expected = block.checksum.at(local * kPagesPerExtent + page);
+    const uint32_t expected = map_->checksum.at(local * kPagesPerExtent + page);
     const uint64_t number = id_.index * kPagesPerExtent + page;
     if (page_checksum(crc, object_->incarnation(), number) == expected) {
       good |= page_mask(page, 1);
@@ -131,35 +123,49 @@ PageMask Fetch::verify(PageMask run, const MapBlock& block) const {
   return good;
 }
 
-void Fetch::disk_done(PageMask run, const std::shared_ptr<const MapBlock>& block, bool again,
-                      int result) {
-  core_.disk.judge(result);
-  if (result != 0) {
-    const absl::Status error = base::errno_error(
-        -result, fmt::format("reading object {} at {}", object_->key().hex(), offset(run)));
-    spdlog::error("a disk read failed: {}", base::message(error));
-    from_source(run, base::error(absl::StatusCode::kDataLoss, base::message(error)));
+void Fetch::disk_failed(PageMask run, bool again, int error) {
+  if (page_total(run) > 1 && object_->source() == nullptr) {
+    // One bad place is no reason to lose its neighbours, which nobody else has.
+    for (PageMask left = run; left != 0; left &= left - 1) {
+      from_disk(page_mask(first_page(left), 1), again);
+    }
     return;
   }
+  core_.disk.health().judge(DiskStep::Kind::kRead, error);
+  const absl::Status why = base::errno_error(
+      -error, fmt::format("reading object {} at {}", object_->key().hex(), offset(run)));
+  core_.disk.log_failure(fmt::format("a disk read failed: {}", base::message(why)));
+  // A file that was cut short has lost them.
+  if (error == -ENODATA && object_->in_cache()) (void)drop(run);
+  from_source(run, base::error(absl::StatusCode::kDataLoss, base::message(why)));
+}
+
+void Fetch::disk_done(PageMask run, bool again, int result) {
+  if (result != 0) {
+    disk_failed(run, again, result);
+    return;
+  }
+  core_.disk.health().judge(DiskStep::Kind::kRead, result);
   clear_tail(run);
-  const PageMask good = verify(run, *block);
+  const PageMask good = verify(run);
   if (good != 0) {
     core_.counters.add(Counters::kDiskHitPages, page_total(good));
+    if (object_->in_cache()) core_.cache.use(*object_, id_.index);
+    if (object_->source() == nullptr) restore(good);
     settle(good, absl::OkStatus());
   }
   const PageMask bad = run & ~good;
   if (bad == 0) return;
   if (!again) {
     // What was garbled on its way comes right the second time; what the disk holds does not.
-    for_each_run(bad, [&](PageMask part) { from_disk(part, block, /*again=*/true); });
+    for_each_run(bad, [&](PageMask part) { from_disk(part, /*again=*/true); });
     return;
   }
-  core_.counters.add(Counters::kChecksumErrors, page_total(bad));
-  spdlog::error("object {}: {} pages at {} do not match their checksum; dropped",
-                object_->key().hex(), page_total(bad), offset(bad));
-  {
-    absl::MutexLock lock(&core_.flights.shard(id_).mutex);
-    object_->extents().get(id_.index).on_disk.fetch_and(~bad, std::memory_order_relaxed);
+  // Once, however often somebody asks for them.
+  if (const PageMask dropped = drop(bad); dropped != 0) {
+    core_.counters.add(Counters::kChecksumErrors, page_total(dropped));
+    spdlog::error("object {}: {} pages at {} do not match their checksum; dropped",
+                  object_->key().hex(), page_total(dropped), offset(dropped));
   }
   from_source(bad, absl::DataLossError(fmt::format(
                        "object {}: the page at {} is damaged on disk, and there is nowhere else "
@@ -167,8 +173,19 @@ void Fetch::disk_done(PageMask run, const std::shared_ptr<const MapBlock>& block
                        object_->key().hex(), offset(bad))));
 }
 
+PageMask Fetch::drop(PageMask pages) {
+  absl::MutexLock lock(&core_.flights.shard(id_).mutex);
+  return pages &
+         object_->extents().get(id_.index).on_disk.fetch_and(~pages, std::memory_order_relaxed);
+}
+
+void Fetch::restore(PageMask pages) {
+  absl::MutexLock lock(&core_.flights.shard(id_).mutex);
+  object_->extents().get(id_.index).on_disk.fetch_or(pages, std::memory_order_relaxed);
+}
+
 void Fetch::from_source(PageMask pages, const absl::Status& why) {
-  const std::shared_ptr<Source>& source = object_->source();
+  const std::shared_ptr<Source> source = object_->source();
   if (source == nullptr) {
     settle(pages, why);
     return;
@@ -184,12 +201,27 @@ void Fetch::from_source(PageMask pages, const absl::Status& why) {
 }
 
 void Fetch::source_done(PageMask run, const absl::Status& status) {
-  if (status.ok()) {
-    clear_tail(run);
-    core_.counters.add(Counters::kRemoteFetchedBytes, object_bytes(run));
-    core_.counters.add(Counters::kRemoteHitPages, page_total(run));
+  if (!status.ok()) {
+    settle(run, status);
+    return;
   }
-  settle(run, status);
+  clear_tail(run);
+  core_.counters.add(Counters::kRemoteFetchedBytes, object_bytes(run));
+  const PageMask known = run & known_checksums();
+  const PageMask wrong = known & ~verify(known);
+  const PageMask good = run & ~wrong;
+  if (good != 0) {
+    core_.counters.add(Counters::kRemoteHitPages, page_total(good));
+    if (object_->in_cache()) core_.cache.fill(object_, id_.index, pin_, good);
+    settle(good, absl::OkStatus());
+  }
+  if (wrong == 0) return;
+  core_.counters.add(Counters::kSourceChecksumErrors, page_total(wrong));
+  const std::string what =
+      fmt::format("object {}: {} pages at {} that its source brought do not match their checksum",
+                  object_->key().hex(), page_total(wrong), offset(wrong));
+  spdlog::error("{}; not served", what);
+  settle(wrong, absl::DataLossError(what));
 }
 
 void Fetch::register_source_fetch(PageMask run, std::shared_ptr<Source::Fetch> fetch) {
@@ -227,7 +259,7 @@ void Fetch::settle(PageMask pages, const absl::Status& status) {
     extent.in_flight &= ~over;
     // The waiters have pins of their own.
     if (unsettled_.fetch_and(~over, std::memory_order_acq_rel) == over) {
-      core_.memory.pool().unpin(frame_);
+      core_.memory.pool().unpin(pin_);
     }
     std::erase_if(flight.waiters, [&](Flight::Waiter& waiter) {
       if ((waiter.waiting & over) == 0) return false;

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "absl/status/status.h"
+#include "store/page/frame_pool.h"
 #include "store/page/geometry.h"
 #include "store/page/impl/flight_table.h"
 #include "store/page/page_map.h"
@@ -23,27 +24,33 @@ struct StoreCore;
 /// page.
 class Fetch : public std::enable_shared_from_this<Fetch> {
  public:
-  /// `pages` are in the extent's in_flight already, by the caller's doing, and `frame` has a pin
-  /// that the fetch takes over.
-  static void start(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index,
-                    uint32_t frame, PageMask pages);
+  /// `pages` are in the extent's in_flight already, by the caller's doing; the fetch takes the pin
+  /// over.
+  static void start(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, Pin pin,
+                    PageMask pages);
   ~Fetch() = default;
   Fetch(const Fetch&) = delete;
   Fetch& operator=(const Fetch&) = delete;
 
  private:
-  Fetch(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, uint32_t frame,
+  Fetch(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, Pin pin,
         PageMask pages);
 
   /// Splits the pages by where they are; the map block tells.
-  void with_map(PageMask pages, std::shared_ptr<const MapBlock> block);
+  void with_map(PageMask pages);
   void zero(PageMask pages);
   /// `again`: a second look at pages that did not match their checksums.
-  void from_disk(PageMask run, const std::shared_ptr<const MapBlock>& block, bool again);
-  void disk_done(PageMask run, const std::shared_ptr<const MapBlock>& block, bool again,
-                 int result);
+  void from_disk(PageMask run, bool again);
+  void disk_done(PageMask run, bool again, int result);
+  void disk_failed(PageMask run, bool again, int error);
   /// The pages of `run` whose checksum is right.
-  [[nodiscard]] PageMask verify(PageMask run, const MapBlock& block) const;
+  [[nodiscard]] PageMask verify(PageMask run) const;
+  /// The pages whose checksum the page map has, whether or not the disk has the pages.
+  [[nodiscard]] PageMask known_checksums() const;
+  /// The disk does not have these pages after all; those that it was thought to have.
+  PageMask drop(PageMask pages);
+  /// The disk has them, whatever was thought.
+  void restore(PageMask pages);
   /// From the source; with none, the pages fail with `why`.
   void from_source(PageMask pages, const absl::Status& why);
   void source_done(PageMask run, const absl::Status& status);
@@ -62,7 +69,8 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   StoreCore& core_;
   const std::shared_ptr<ObjectImpl> object_;
   const ExtentId id_;
-  const uint32_t frame_;
+  const Pin pin_;
+  std::shared_ptr<const MapBlock> map_;  ///< absent: not to be had; set before the first page moves
   std::atomic<PageMask> unsettled_;
 };
 

@@ -9,7 +9,9 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "base/io_flusher.h"
 #include "base/status.h"
+#include "store/page/impl/disk_calls.h"
 
 namespace blobcache::page {
 namespace {
@@ -18,7 +20,7 @@ namespace {
 constexpr unsigned kMaxRefusals = 1000;
 
 /// Completions handled between two submissions of what their callbacks ask for.
-constexpr unsigned kSubmitEvery = 4;
+constexpr unsigned kSubmitEvery = 2;
 
 }  // namespace
 
@@ -79,10 +81,10 @@ void IoRing::write(int fd, absl::Span<const std::byte> from, uint64_t offset, Do
 void IoRing::prepare(Operation* operation) {
   // depth_ bounds what is in the kernel, so there is always a free entry.
   io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-  std::byte* data = operation->data + operation->moved;
-  auto size = static_cast<unsigned>(operation->size - operation->moved);
-  const uint64_t offset = operation->offset + operation->moved;
-  if (operation->fault > 0) size = std::min(size, static_cast<unsigned>(operation->fault));
+  const size_t from = resume_at(operation->moved);
+  std::byte* data = operation->data + from;
+  const auto size = static_cast<unsigned>(operation->size - from);
+  const uint64_t offset = operation->offset + from;
   if (operation->fault < 0) {
     io_uring_prep_nop(sqe);
   } else if (operation->is_write) {
@@ -98,7 +100,7 @@ void IoRing::hand_over() {
   while (io_uring_sq_ready(&ring_) > 0) {
     const int submitted = io_uring_submit(&ring_);
     if (submitted > 0 || submitted == -EINTR) continue;
-    if (submitted != -EAGAIN && submitted != -EBUSY && submitted != -ENOMEM) {
+    if (submitted != 0 && submitted != -EAGAIN && submitted != -EBUSY && submitted != -ENOMEM) {
       spdlog::critical("the kernel takes no more disk requests: {}",
                        std::generic_category().message(-submitted));
       std::abort();
@@ -137,11 +139,17 @@ void IoRing::submit_waiting() {
 void IoRing::complete(Operation* operation, int result) {
   (void)operation->handed_over.load(std::memory_order_acquire);
   if (operation->fault < 0) result = operation->fault;
-  operation->fault = std::min(operation->fault, 0);
-  if (result > 0) operation->moved += static_cast<size_t>(result);
-  const bool refused = result == -EAGAIN || result == -EINTR;
+  // With direct I/O no odd part can be asked for: all was moved, and a part is said to be.
+  if (operation->fault > 0) result = std::min(result, operation->fault);
+  operation->fault = 0;
+  const size_t before = operation->moved;
+  if (result > 0) operation->moved = resume_at(before) + static_cast<size_t>(result);
+  // A buffered read goes on in the thread that submitted it; one that exits meanwhile leaves it
+  // with the last two. Submitted again from here it has a thread that stays.
+  const bool refused =
+      result == -EAGAIN || result == -EINTR || result == -EFAULT || result == -ECANCELED;
   operation->refusals = refused ? operation->refusals + 1 : 0;
-  const bool passing = result > 0 || (refused && operation->refusals < kMaxRefusals);
+  const bool passing = operation->moved > before || (refused && operation->refusals < kMaxRefusals);
   if (passing && operation->moved < operation->needed) {
     absl::MutexLock lock(&mutex_);
     prepare(operation);
@@ -155,11 +163,14 @@ void IoRing::complete(Operation* operation, int result) {
   if (finished->moved >= finished->needed) {
     finished->done(0);
   } else {
-    finished->done(result < 0 ? result : -ENODATA);
+    // It got no further, without a word why: a read is at the file's end, and a write never will.
+    finished->done(result < 0 ? result : finished->is_write ? -EIO : -ENODATA);
   }
 }
 
 void IoRing::reap() {
+  // Block devices of this machine may wait for what this thread does.
+  base::become_io_flusher();
   bool ending = false;
   while (!ending) {
     io_uring_cqe* cqe = nullptr;

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <list>
 #include <memory>
 #include <utility>
@@ -13,7 +15,8 @@
 namespace blobcache::page {
 
 /// Decoded page map blocks, the most recently used ones up to a number: what a miss checks its
-/// pages against. Thread-safe; only misses come here.
+/// pages against. A block that is being written to its file stays until it is there, so that nobody
+/// needs to read a file that is being written. Thread-safe; only misses come here.
 class MapCache {
  public:
   using Block = std::shared_ptr<const MapBlock>;
@@ -30,19 +33,29 @@ class MapCache {
     return at->second->block;
   }
 
+  /// Nothing when the block is here already: what is here is at least as new.
   void insert(uint64_t object, uint64_t number, Block block) {
     absl::MutexLock lock(&mutex_);
     const Key key{object, number};
-    const auto at = index_.find(key);
-    if (at != index_.end()) {
+    if (!index_.contains(key)) add(key, std::move(block));
+  }
+
+  /// The block has changed and is about to be written; written() must follow. The writers bound how
+  /// many there are.
+  void insert_unwritten(uint64_t object, uint64_t number, Block block) {
+    absl::MutexLock lock(&mutex_);
+    const Key key{object, number};
+    if (const auto at = index_.find(key); at != index_.end()) {
       at->second->block = std::move(block);
-      return;
+    } else {
+      add(key, std::move(block));
     }
-    order_.push_front({key, std::move(block)});
-    index_[key] = order_.begin();
-    if (order_.size() > capacity_) {
-      index_.erase(order_.back().key);
-      order_.pop_back();
+    index_[key]->unwritten = true;
+  }
+  void written(uint64_t object, uint64_t number) {
+    absl::MutexLock lock(&mutex_);
+    if (const auto at = index_.find({object, number}); at != index_.end()) {
+      at->second->unwritten = false;
     }
   }
 
@@ -51,7 +64,20 @@ class MapCache {
   struct Entry {
     Key key;
     Block block;
+    bool unwritten = false;
   };
+
+  void add(const Key& key, Block block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    order_.push_front({key, std::move(block)});
+    index_[key] = order_.begin();
+    if (order_.size() <= capacity_) return;
+    auto oldest = std::prev(order_.end());
+    while (oldest->unwritten && oldest != order_.begin()) --oldest;
+    // The newest, which nobody has seen yet, stays in any case.
+    if (oldest == order_.begin()) return;
+    index_.erase(oldest->key);
+    order_.erase(oldest);
+  }
 
   const uint64_t capacity_;
   absl::Mutex mutex_;

@@ -4,9 +4,11 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "base/status.h"
+#include "store/page/checksum.h"
 #include "store/page/impl/map_repairer.h"
 #include "store/page/impl/object_impl.h"
 
@@ -26,7 +28,7 @@ absl::StatusOr<MapCache::Block> MapLoader::accept(ObjectImpl& object, uint64_t n
     disk_.counters().add(Counters::kMapErrors);
     absl::Status error = base::annotate(
         decoded.status(), fmt::format("object {}, block {}", object.key().hex(), number));
-    spdlog::error("a page map is damaged: {}", base::message(error));
+    disk_.log_failure(fmt::format("a page map is damaged: {}", base::message(error)));
     return error;
   }
   auto block = std::make_shared<const MapBlock>(*std::move(decoded));
@@ -51,7 +53,8 @@ void MapLoader::load(const std::shared_ptr<ObjectImpl>& object, uint64_t block, 
             [this, object, block,
              loaded = std::move(loaded)](absl::StatusOr<MapCache::Block> result) mutable {
               // What a source can bring again needs no map; it only loses what was cached.
-              if (!absl::IsDataLoss(result.status()) || object->source() != nullptr) {
+              if (!absl::IsDataLoss(result.status()) || object->in_cache() ||
+                  object->source() != nullptr) {
                 loaded(std::move(result));
                 return;
               }
@@ -98,29 +101,82 @@ void MapLoader::answer(const Key& key, const absl::StatusOr<MapCache::Block>& re
   for (Loaded& loaded : waiting) loaded(result);
 }
 
-void MapLoader::read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t block) {
+void MapLoader::read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t block, bool again) {
   const Key key{object->id(), block};
-  if (object->source() != nullptr && !disk_.health().may_try()) {
+  if (object->source() != nullptr && !disk_.health().may_read()) {
     answer(key, absl::UnavailableError("the disk tier is out of use"));
     return;
   }
+  const uint64_t version = object->map_version().load(std::memory_order_acquire);
   const absl::StatusOr<OpenFilesRef> files = object->file().open();
+  if (absl::IsNotFound(files.status()) && object->in_cache()) {
+    answer(key, accept(*object, block, MapBlock()));
+    return;
+  }
   if (!files.ok()) {
     answer(key, files.status());
     return;
   }
+  if (!(*files)->map.valid()) {
+    answer(key, accept(*object, key.second, absl::DataLossError("it is missing")));
+    return;
+  }
   auto buffer = std::make_unique<AlignedBlock>();
   const absl::Span<std::byte> into = absl::MakeSpan(buffer->bytes);
+  const FileRead read{object, block, version, again};
   disk_.ring().read((*files)->map.get(), into, map_block_offset(block), kMapBlockSize,
-                    [this, object, files = *files, key, buffer = std::move(buffer)](int result) {
-                      disk_.judge(result);
-                      absl::StatusOr<MapBlock> decoded =
-                          result == 0
-                              ? decode_map_block(buffer->bytes, key.second, object->incarnation())
-                              : absl::StatusOr<MapBlock>(absl::DataLossError(
-                                    fmt::format("cannot read its page map (error {})", -result)));
-                      answer(key, accept(*object, key.second, std::move(decoded)));
+                    [this, read, files = *files, buffer = std::move(buffer)](int result) {
+                      file_read(read, result, buffer->bytes);
                     });
+}
+
+void MapLoader::file_read(const FileRead& read, int result, absl::Span<const std::byte> bytes) {
+  const std::shared_ptr<ObjectImpl>& object = read.object;
+  const Key key{object->id(), read.block};
+  disk_.health().judge(DiskStep::Kind::kRead, result);
+  if (object->in_cache()) {
+    // It may have been changed while it was read.
+    if (MapCache::Block newer = cache_.find(object->id(), key.second)) {
+      answer(key, std::move(newer));
+      return;
+    }
+    if (object->map_version().load(std::memory_order_acquire) != read.version) {
+      read_file(object, key.second);
+      return;
+    }
+  }
+  if (is_disk_failure(result) && !read.again) {
+    // To take the map for lost costs more than to ask twice: the object's file is read whole.
+    read_file(object, key.second, /*again=*/true);
+    return;
+  }
+  if (object->in_cache() && (result == -ENODATA || (result == 0 && is_zero(bytes)))) {
+    answer(key, accept(*object, key.second, MapBlock()));  // nothing was ever written there
+    return;
+  }
+  absl::StatusOr<MapBlock> decoded =
+      result == 0 ? decode_map_block(bytes, key.second, object->incarnation())
+                  : absl::StatusOr<MapBlock>(absl::DataLossError(
+                        fmt::format("cannot read its page map (error {})", -result)));
+  if (object->in_cache() && result == 0 && !decoded.ok()) {
+    disk_.counters().add(Counters::kMapErrors);
+    spdlog::warn(
+        "a page map is damaged, what it tells of is fetched again: object {}, block {}: {}",
+        object->key().hex(), key.second, base::message(decoded.status()));
+    decoded = MapBlock();
+  }
+  answer(key, accept(*object, key.second, std::move(decoded)));
+}
+
+void MapLoader::change(ObjectImpl& object, uint64_t number, MapCache::Block block) {
+  object.map_version().fetch_add(1, std::memory_order_acq_rel);
+  cache_.insert_unwritten(object.id(), number, std::move(block));
+}
+
+void MapLoader::written(ObjectImpl& object, uint64_t number) {
+  // Whoever was reading the file meanwhile may have seen either, or some of both: they read again.
+  object.map_version().fetch_add(1, std::memory_order_acq_rel);
+  cache_.written(object.id(), number);
 }
 
 }  // namespace blobcache::page

@@ -34,13 +34,27 @@ class MapLoader {
   /// DATA_LOSS, also for an object whose file is gone.
   void load(const std::shared_ptr<ObjectImpl>& object, uint64_t block, Loaded loaded);
 
+  /// A block of a cached object has changed and is about to be written to its file: from now on
+  /// load() brings this one. written() must follow, whatever became of the writing. One thread at a
+  /// time.
+  void change(ObjectImpl& object, uint64_t number, MapCache::Block block);
+  void written(ObjectImpl& object, uint64_t number);
+
  private:
   using Key = std::pair<uint64_t, uint64_t>;  ///< object, block number
 
   /// As load(), without repairing.
   void load_once(const std::shared_ptr<ObjectImpl>& object, uint64_t block, Loaded loaded);
+  /// A read of a block that is under way.
+  struct FileRead {
+    std::shared_ptr<ObjectImpl> object;
+    uint64_t block = 0;
+    uint64_t version = 0;  ///< of the object's map when it began
+    bool again = false;    ///< the disk failed the first
+  };
   /// Reads the block from the map file for all who ask meanwhile.
-  void read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t block);
+  void read_file(const std::shared_ptr<ObjectImpl>& object, uint64_t block, bool again = false);
+  void file_read(const FileRead& read, int result, absl::Span<const std::byte> bytes);
   void answer(const Key& key, const absl::StatusOr<MapCache::Block>& result)
       ABSL_LOCKS_EXCLUDED(mutex_);
   /// Caches a decoded block and tells its extents; or counts and explains the damage.

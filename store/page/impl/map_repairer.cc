@@ -3,10 +3,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <utility>
 
@@ -21,14 +19,28 @@ namespace {
 
 constexpr size_t kStep = size_t{1} << 20;
 
-absl::Status write_block(int fd, const MapBlockBytes& bytes, uint64_t offset) {
+/// Says that files of tmp/ are somebody's, for as long as this lives.
+class TemporaryInUse {
+ public:
+  TemporaryInUse(DiskTier& disk, const Incarnation& incarnation)
+      : disk_(disk), incarnation_(incarnation) {
+    disk_.begin_writing(incarnation_);
+  }
+  ~TemporaryInUse() { disk_.end_writing(incarnation_); }
+  TemporaryInUse(const TemporaryInUse&) = delete;
+  TemporaryInUse& operator=(const TemporaryInUse&) = delete;
+
+ private:
+  DiskTier& disk_;
+  const Incarnation incarnation_;
+};
+
+absl::Status write_block(const DiskCalls& calls, int fd, const MapBlockBytes& bytes,
+                         uint64_t offset) {
   const AlignedMemory memory = allocate_aligned(kMapBlockSize);
   std::memcpy(memory.get(), bytes.data(), bytes.size());
-  if (::pwrite(fd, memory.get(), kMapBlockSize, static_cast<off_t>(offset)) !=
-      static_cast<ssize_t>(kMapBlockSize)) {
-    return base::errno_error(errno, "writing a page map");
-  }
-  return absl::OkStatus();
+  const int written = calls.write(fd, {memory.get(), kMapBlockSize}, offset);
+  return written == 0 ? absl::OkStatus() : base::errno_error(-written, "writing a page map");
 }
 
 }  // namespace
@@ -70,6 +82,8 @@ void MapRepairer::run() {
       waiting = std::move(waiting_[object->id()]);
       waiting_.erase(object->id());
     }
+    // Who is told may look whether anybody still has it.
+    object = nullptr;
     for (Repaired& done : waiting) done(outcome);
   }
 }
@@ -83,7 +97,6 @@ absl::Status MapRepairer::repair_now(ObjectImpl& object) {
   }
   absl::Status outcome = rebuild(object, files);
   if (!outcome.ok()) {
-    object.set_beyond_repair();
     spdlog::error("cannot rebuild a page map: {}", base::message(outcome));
   }
   return outcome;
@@ -96,10 +109,12 @@ absl::Status MapRepairer::scan(ObjectImpl& object, const OpenFiles& files, MapBu
   const AlignedMemory memory = allocate_aligned(kStep);
   for (uint64_t at = 0; at < object.size_bytes(); at += kStep) {
     const auto real = static_cast<size_t>(std::min<uint64_t>(kStep, object.size_bytes() - at));
-    const ssize_t got = ::pread(files.data.get(), memory.get(), kStep, static_cast<off_t>(at));
-    if (got < 0) return base::errno_error(errno, path.string());
-    if (static_cast<size_t>(got) < real)
+    const int64_t got = disk_.calls().read(files.data.get(), {memory.get(), kStep}, at, real);
+    if (got < 0) return base::errno_error(static_cast<int>(-got), path.string());
+    if (static_cast<size_t>(got) < real) {
+      object.set_beyond_repair();
       return absl::DataLossError(path.string() + " is cut short");
+    }
     const size_t pages = page_count(real);
     std::memset(memory.get() + real, 0, pages * kPageSize - real);
     hash->update({memory.get(), real});
@@ -109,10 +124,38 @@ absl::Status MapRepairer::scan(ObjectImpl& object, const OpenFiles& files, MapBu
     }
   }
   if (hash->finish() != object.key()) {
+    object.set_beyond_repair();
     return absl::DataLossError(fmt::format(
         "the page map of {} is damaged, and the file does not match its digest", path.string()));
   }
   return absl::OkStatus();
+}
+
+absl::Status MapRepairer::write_map(ObjectImpl& object, const OpenFiles& files, int fd) {
+  MapBuilder builder(object.incarnation(), [&](uint64_t number, const MapBlock& block) {
+    return write_block(disk_.calls(), fd, encode_map_block(block, number, object.incarnation()),
+                       map_block_offset(number));
+  });
+  BLOBCACHE_RETURN_IF_ERROR(scan(object, files, builder));
+  BLOBCACHE_RETURN_IF_ERROR(builder.emit_last());
+  const MapHeader header{kPageMapVersion, object.key(), object.incarnation(), object.size_bytes()};
+  BLOBCACHE_RETURN_IF_ERROR(write_block(disk_.calls(), fd, encode_map_header(header), 0));
+  return disk_.publish_map(object.key(), object.incarnation(), fd);
+}
+
+absl::Status MapRepairer::rebuild_file(ObjectImpl& object, const OpenFilesRef& files) {
+  // Until it has its name the new map is no leftover.
+  const TemporaryInUse in_use(disk_, object.incarnation());
+  const std::filesystem::path made = disk_.temporary_path(object.incarnation()).string() + ".map";
+  BLOBCACHE_ASSIGN_OR_RETURN(base::UniqueFd fd, disk_.open_file(made, O_RDWR | O_CREAT | O_TRUNC));
+  absl::Status written = write_map(object, *files, fd.get());
+  if (written.ok()) {
+    object.file().replace_map(files, std::move(fd));
+  } else {
+    // Nobody counts it.
+    disk_.unlink_temporary(object.incarnation());
+  }
+  return written;
 }
 
 absl::Status MapRepairer::rebuild(ObjectImpl& object, const OpenFilesRef& files) {
@@ -124,20 +167,7 @@ absl::Status MapRepairer::rebuild(ObjectImpl& object, const OpenFilesRef& files)
     object.set_inline_map(
         encode_inline_map(builder.last_block(), object.size_bytes(), object.incarnation()));
   } else {
-    const std::filesystem::path made = disk_.temporary_path(object.incarnation()).string() + ".map";
-    BLOBCACHE_ASSIGN_OR_RETURN(base::UniqueFd fd,
-                               disk_.open_file(made, O_RDWR | O_CREAT | O_TRUNC));
-    MapBuilder builder(object.incarnation(), [&](uint64_t number, const MapBlock& block) {
-      return write_block(fd.get(), encode_map_block(block, number, object.incarnation()),
-                         map_block_offset(number));
-    });
-    BLOBCACHE_RETURN_IF_ERROR(scan(object, *files, builder));
-    BLOBCACHE_RETURN_IF_ERROR(builder.emit_last());
-    const MapHeader header{kPageMapVersion, object.key(), object.incarnation(),
-                           object.size_bytes()};
-    BLOBCACHE_RETURN_IF_ERROR(write_block(fd.get(), encode_map_header(header), 0));
-    BLOBCACHE_RETURN_IF_ERROR(disk_.publish_map(object.key(), object.incarnation(), fd.get()));
-    object.file().replace_map(files, std::move(fd));
+    BLOBCACHE_RETURN_IF_ERROR(rebuild_file(object, files));
   }
   disk_.counters().add(Counters::kMapsRebuilt);
   spdlog::warn(

@@ -44,6 +44,9 @@ class MapRepairer {
   void run();
   [[nodiscard]] absl::Status repair_now(ObjectImpl& object);
   [[nodiscard]] absl::Status rebuild(ObjectImpl& object, const OpenFilesRef& files);
+  /// Makes the map file again; an attempt that fails leaves the old one.
+  [[nodiscard]] absl::Status rebuild_file(ObjectImpl& object, const OpenFilesRef& files);
+  [[nodiscard]] absl::Status write_map(ObjectImpl& object, const OpenFiles& files, int fd);
   /// Reads the whole (open) file into `builder` and the hash; DATA_LOSS when the hash is not the
   /// object's key.
   [[nodiscard]] absl::Status scan(ObjectImpl& object, const OpenFiles& files,

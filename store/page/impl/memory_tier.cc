@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "store/page/impl/object_impl.h"
 
 namespace blobcache::page {
@@ -18,7 +19,7 @@ uint64_t low_watermark(uint64_t budget_pages) {
 uint64_t low_frames(uint64_t frames) { return std::min<uint64_t>(frames / 32, 4096); }
 
 /// How many pinned victims one eviction looks past before it gives up.
-constexpr int kMaxPinnedVictims = 256;
+constexpr size_t kMaxPinnedVictims = 256;
 
 }  // namespace
 
@@ -65,6 +66,12 @@ std::optional<FrameRef> MemoryTier::acquire(PageMask wanted) {
   return frame;
 }
 
+bool MemoryTier::charge(uint32_t frame, PageMask pages) {
+  const bool charged = pool_.charge(frame, pages);
+  wake_if_low();
+  return charged;
+}
+
 bool MemoryTier::make_room(uint64_t pages) {
   const uint64_t wanted = pool_.available_pages() + pages;
   absl::MutexLock lock(&mutex_);
@@ -75,18 +82,23 @@ bool MemoryTier::make_room(uint64_t pages) {
 }
 
 bool MemoryTier::evict_one() {
-  for (int tries = 0; tries < kMaxPinnedVictims; ++tries) {
+  // Pinned ones come back only afterwards: a policy that prefers one of its queues would offer the
+  // same ones for ever.
+  absl::InlinedVector<uint32_t, 32> pinned;
+  bool evicted = false;
+  while (!evicted && pinned.size() < kMaxPinnedVictims) {
     const std::optional<uint32_t> victim = policy_->evict();
-    if (!victim) return false;
-    const Owner owner = owners_[*victim];
-    if (detach(*victim, owner)) {
-      counters_.add(Counters::kMemoryEvictedExtents);
-      return true;
-    }
-    const uint64_t object = owner.object == nullptr ? 0 : owner.object->id();
-    policy_->restore(*victim, ExtentId{object, owner.extent}.hash());
+    if (!victim) break;
+    evicted = detach(*victim, owners_[*victim]);
+    if (!evicted) pinned.push_back(*victim);
   }
-  return false;
+  for (const uint32_t frame : pinned) {
+    const Owner& owner = owners_[frame];
+    const uint64_t object = owner.object == nullptr ? 0 : owner.object->id();
+    policy_->restore(frame, ExtentId{object, owner.extent}.hash());
+  }
+  if (evicted) counters_.add(Counters::kMemoryEvictedExtents);
+  return evicted;
 }
 
 bool MemoryTier::detach(uint32_t frame, const Owner& owner) {
@@ -176,7 +188,9 @@ void MemoryTier::run() {
     for (auto& retry : retries) retry();
     // Everything is pinned (or every frame, with pages left): pins go within their holders'
     // deadlines, so look again in a moment.
-    if (stuck || (!retries.empty() && has_retries())) absl::SleepFor(absl::Milliseconds(1));
+    const bool waited_for = !retries.empty() && has_retries();
+    if (stuck || waited_for) absl::SleepFor(absl::Milliseconds(waited_for ? 1 : 10));
+    if (stuck) wake_if_low();
   }
 }
 

@@ -42,9 +42,12 @@ class MemoryTier {
   /// A hit on this frame: what the policy learns from. Lock-free.
   void use(uint32_t frame) { uses_.use(frame); }
 
-  /// A frame with one pin and `wanted` charged, evicting others when there is none. Nothing when
-  /// all are pinned. Call it with no lock held.
+  /// An exclusive frame with `wanted` charged, evicting others when there is none. Nothing when all
+  /// are pinned. Call it with no lock held.
   [[nodiscard]] std::optional<FrameRef> acquire(PageMask wanted);
+  /// Charges further pages of a frame that the caller has pinned, as FramePool::charge() does; an
+  /// extent's lock may be held.
+  [[nodiscard]] bool charge(uint32_t frame, PageMask pages);
   /// Evicts until about `pages` more could be charged. Returns false when nothing could go. No lock
   /// held.
   bool make_room(uint64_t pages);

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <filesystem>
+#include <utility>
 
 #include "base/status.h"
 #include "store/page/impl/disk_tier.h"
@@ -21,11 +22,16 @@ absl::StatusOr<OpenFilesRef> ObjectFile::open() {
     absl::ReaderMutexLock lock(&mutex_);
     if (open_ != nullptr) return open_;
   }
-  BLOBCACHE_ASSIGN_OR_RETURN(OpenFilesRef opened, open_now());
+  absl::StatusOr<OpenFilesRef> opened = open_now();
   {
     absl::MutexLock lock(&mutex_);
+    // Another thread was faster; perhaps keep_open(), after which their names went before we came.
     if (open_ != nullptr) return open_;
-    open_ = opened;
+    if (!opened.ok()) {
+      note_loss(opened.status());
+      return opened.status();
+    }
+    open_ = *opened;
     if (stays_open_) return opened;
   }
   disk_.open_files().add(this);
@@ -33,35 +39,45 @@ absl::StatusOr<OpenFilesRef> ObjectFile::open() {
 }
 
 absl::StatusOr<OpenFilesRef> ObjectFile::open_now() {
-  const std::filesystem::path path = disk_.object_path(key_, incarnation_);
+  const std::filesystem::path path = this->path();
+  const int access = in_cache_ ? O_RDWR : O_RDONLY;
   auto files = std::make_shared<OpenFiles>();
-  absl::StatusOr<base::UniqueFd> data = disk_.open_file(path, O_RDONLY);
-  if (absl::IsNotFound(data.status())) return lost("is gone");
+  absl::StatusOr<base::UniqueFd> data = disk_.open_file(path, access | O_NONBLOCK);
+  if (absl::IsNotFound(data.status()) && !in_cache_) return lost("is gone");
   if (!data.ok()) return data.status();
   struct stat info{};
   if (::fstat(data->get(), &info) != 0) return base::errno_error(errno, path.string());
+  if (!S_ISREG(info.st_mode)) return lost("is no regular file");
   // A file that was cut still has its first pages; one that is larger than it can be is not the
-  // object that the catalog speaks of.
-  if (static_cast<uint64_t>(info.st_size) > size_bytes_) return lost("is larger than the object");
+  // object that the catalog speaks of. A cached object's last page was written whole.
+  if (static_cast<uint64_t>(info.st_size) > size_bytes_) {
+    if (!in_cache_) return lost("is larger than the object");
+    if (const int cut = disk_.calls().truncate(data->get(), size_bytes_); cut != 0) {
+      return base::errno_error(-cut, path.string());
+    }
+  }
   files->data = *std::move(data);
   if (has_map_) {
     // A map that is missing shows as one that cannot be read, and is made again.
-    absl::StatusOr<base::UniqueFd> map = disk_.open_file(path.string() + ".map", O_RDONLY);
-    if (!map.ok() && !absl::IsNotFound(map.status())) return map.status();
+    absl::StatusOr<base::UniqueFd> map = disk_.open_file(path.string() + ".map", access);
+    if (!map.ok() && (in_cache_ || !absl::IsNotFound(map.status()))) return map.status();
     if (map.ok()) files->map = *std::move(map);
   }
   return OpenFilesRef(std::move(files));
 }
 
-absl::Status ObjectFile::lost(const char* how) {
-  absl::MutexLock lock(&mutex_);
-  // Once: its readers may ask again and again.
-  if (!loss_logged_) {
-    spdlog::error("the file of an object {}: {}", how,
-                  disk_.object_path(key_, incarnation_).string());
-  }
-  loss_logged_ = true;
+std::filesystem::path ObjectFile::path() const {
+  return in_cache_ ? disk_.cache_path(key_) : disk_.object_path(key_, incarnation_);
+}
+
+absl::Status ObjectFile::lost(const char* how) const {
   return absl::DataLossError(fmt::format("object {}: its file {}", key_.hex(), how));
+}
+
+void ObjectFile::note_loss(const absl::Status& status) {
+  // Once: its readers may ask again and again.
+  if (!absl::IsDataLoss(status) || std::exchange(loss_logged_, true)) return;
+  spdlog::error("{}: {}", base::message(status), path().string());
 }
 
 absl::Status ObjectFile::keep_open() {
@@ -76,9 +92,17 @@ void ObjectFile::replace_map(const OpenFilesRef& open, base::UniqueFd map) {
   auto files = std::make_shared<OpenFiles>();
   files->data = base::UniqueFd(::fcntl(open->data.get(), F_DUPFD_CLOEXEC, 0));
   files->map = std::move(map);
-  absl::MutexLock lock(&mutex_);
-  // Without a descriptor to spare the next open() finds the new map by its name.
-  open_ = files->data.valid() ? std::move(files) : nullptr;
+  {
+    absl::MutexLock lock(&mutex_);
+    // Without a descriptor to spare the next open() finds the new map by its name, if it has one.
+    if (!files->data.valid()) {
+      if (!stays_open_) open_ = nullptr;
+      return;
+    }
+    open_ = std::move(files);
+    if (stays_open_) return;
+  }
+  disk_.open_files().add(this);
 }
 
 bool ObjectFile::close() {

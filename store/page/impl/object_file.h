@@ -1,6 +1,8 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <utility>
 
@@ -9,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "base/unique_fd.h"
+#include "store/page/object.h"
 #include "store/page/object_key.h"
 
 namespace blobcache::page {
@@ -28,19 +31,20 @@ using OpenFilesRef = std::shared_ptr<const OpenFiles>;
 /// on reading. Thread-safe.
 class ObjectFile {
  public:
-  ObjectFile(DiskTier& disk, const ObjectKey& key, const Incarnation& incarnation,
-             uint64_t size_bytes, bool has_map)
+  ObjectFile(DiskTier& disk, const ObjectSpec& spec)
       : disk_(disk),
-        key_(key),
-        incarnation_(incarnation),
-        size_bytes_(size_bytes),
-        has_map_(has_map) {}
+        key_(spec.key),
+        incarnation_(spec.incarnation),
+        size_bytes_(spec.size_bytes),
+        in_cache_(spec.in_cache),
+        has_map_(spec.inline_map.empty()) {}
   ~ObjectFile();
   ObjectFile(const ObjectFile&) = delete;
   ObjectFile& operator=(const ObjectFile&) = delete;
 
-  /// The open files, for as long as the reference is held. DATA_LOSS for a data file that is gone
-  /// or larger than the object, else the disk's error.
+  /// The open files, for as long as the reference is held; a cached object's for writing, too.
+  /// DATA_LOSS for a data file that is gone or larger than the object, NOT_FOUND for a cached
+  /// object of which nothing is on disk, else the disk's error.
   [[nodiscard]] absl::StatusOr<OpenFilesRef> open() ABSL_LOCKS_EXCLUDED(mutex_);
 
   /// Opens the files and never closes them before this dies: their names are about to go.
@@ -55,13 +59,16 @@ class ObjectFile {
   bool close() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  [[nodiscard]] std::filesystem::path path() const;
   [[nodiscard]] absl::StatusOr<OpenFilesRef> open_now();
-  absl::Status lost(const char* how) ABSL_LOCKS_EXCLUDED(mutex_);
+  [[nodiscard]] absl::Status lost(const char* how) const;
+  void note_loss(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   DiskTier& disk_;
   const ObjectKey key_;
   const Incarnation incarnation_;
   const uint64_t size_bytes_;
+  const bool in_cache_;
   const bool has_map_;
   std::atomic<bool> used_{false};
   absl::Mutex mutex_;  ///< a leaf: nothing is called out to under it

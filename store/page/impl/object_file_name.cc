@@ -4,10 +4,8 @@
 #include <sys/xattr.h>
 
 #include <array>
-#include <cerrno>
 
 #include "base/hex.h"
-#include "base/status.h"
 
 namespace blobcache::page {
 
@@ -18,24 +16,38 @@ std::string object_file_path(const ObjectKey& key, const Incarnation& incarnatio
   return fmt::format("{}/{}.{}", hex.substr(0, 2), hex, incarnation.hex());
 }
 
+std::string cache_file_path(const ObjectKey& key) {
+  const std::string hex = key.hex();
+  return fmt::format("{}/{}", std::string_view(hex).substr(0, 2), hex);
+}
+
+std::optional<ObjectKey> parse_cache_file_name(std::string_view name) {
+  ObjectKey key;
+  if (name.size() != 64 || !base::from_hex(name, absl::MakeSpan(key.bytes))) return std::nullopt;
+  return key;
+}
+
+ObjectPart cut_part_suffix(std::string_view& name) {
+  if (name.ends_with(kMapSuffix)) {
+    name.remove_suffix(kMapSuffix.size());
+    return ObjectPart::kMap;
+  }
+  if (name.ends_with(kNamesSuffix)) {
+    name.remove_suffix(kNamesSuffix.size());
+    return ObjectPart::kNames;
+  }
+  return ObjectPart::kData;
+}
+
 std::optional<ObjectFileName> parse_object_file_name(std::string_view name) {
   ObjectFileName parsed;
-  parsed.is_map = name.ends_with(kMapSuffix);
-  if (parsed.is_map) name.remove_suffix(kMapSuffix.size());
+  parsed.part = cut_part_suffix(name);
   if (name.size() != 64 + 1 + 32 || name[64] != '.') return std::nullopt;
   if (!base::from_hex(name.substr(0, 64), absl::MakeSpan(parsed.key.bytes)) ||
       !base::from_hex(name.substr(65), absl::MakeSpan(parsed.incarnation.bytes))) {
     return std::nullopt;
   }
   return parsed;
-}
-
-absl::Status describe_file(int fd, const std::string& description) {
-  if (::fsetxattr(fd, kDescriptionAttribute, description.data(), description.size(), 0) == 0 ||
-      errno == ENOTSUP) {
-    return absl::OkStatus();
-  }
-  return base::errno_error(errno, "describing an object");
 }
 
 std::optional<std::string> read_description(int fd) {

@@ -2,11 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
+#include <memory>
 #include <utility>
 
 #include "absl/synchronization/notification.h"
 #include "store/page/impl/map_loader.h"
+#include "store/page/impl/map_operation.h"
 #include "store/page/impl/pinned_range_builder.h"
 #include "store/page/impl/read_operation.h"
 #include "store/page/impl/store_core.h"
@@ -14,34 +17,37 @@
 namespace blobcache::page {
 
 ObjectImpl::ObjectImpl(uint64_t id, ObjectSpec spec, StoreCore& core)
-    : id_(id),
+    : presence_(core.live_objects),
+      id_(id),
       spec_(std::move(spec)),
       core_(core),
-      extents_(page::extent_count(spec_.size_bytes)),
-      file_(core.disk, spec_.key, spec_.incarnation, spec_.size_bytes, spec_.inline_map.empty()),
+      extents_(page::extent_count(spec_.size_bytes), core.extent_bytes),
+      file_(core.disk, spec_),
+      source_(spec_.source),
       inline_map_(spec_.inline_map) {}
 
 ObjectImpl::~ObjectImpl() { core_.memory.drop(*this, /*dying=*/true); }
 
-std::optional<uint32_t> ObjectImpl::pin_hit(const Extent& extent, PageMask wanted) {
+std::optional<uint32_t> ObjectImpl::pin_hit(const Extent& extent, PageMask wanted, uint32_t shard) {
   const uint64_t word = extent.frame.load(std::memory_order_acquire);
   if (word == Extent::kNoFrame) return std::nullopt;
   const FrameRef frame = FrameRef::from_word(word);
   FramePool& pool = core_.memory.pool();
-  if (!pool.pin(frame)) return std::nullopt;
+  if (!pool.pin(frame, shard)) return std::nullopt;
   // Only now is the frame ours; the words read before the pin may be of an earlier use.
   if (extent.frame.load(std::memory_order_acquire) == word &&
       (wanted & ~extent.in_memory.load(std::memory_order_acquire)) == 0) {
     core_.memory.use(frame.index);
     return frame.index;
   }
-  pool.unpin(frame.index);
+  pool.unpin({frame.index, shard});
   return std::nullopt;
 }
 
 bool ObjectImpl::try_read(uint64_t offset, uint64_t length, PinnedRange& range) {
   if (!in_range(offset, length)) return false;
-  PinnedRangeBuilder builder(core_.memory.pool(), range);
+  const uint32_t shard = core_.memory.pool().this_shard();
+  PinnedRangeBuilder builder(core_.memory.pool(), shard, range);
   const uint64_t end = offset + length;
   uint64_t pages = 0;
   uint64_t zeros = 0;
@@ -55,7 +61,7 @@ bool ObjectImpl::try_read(uint64_t offset, uint64_t length, PinnedRange& range) 
       range.release();
       return false;
     }
-    if (const std::optional<uint32_t> frame = pin_hit(*extent, wanted)) {
+    if (const std::optional<uint32_t> frame = pin_hit(*extent, wanted, shard)) {
       builder.add(*frame, at & (kExtentSize - 1), stop - at);
       pages += count;
     } else if (extent->known_zero(wanted)) {
@@ -87,8 +93,20 @@ PendingRead ObjectImpl::read(uint64_t offset, uint64_t length, ReadDone done) {
   }
   auto operation =
       std::make_shared<ReadOperation>(core_, shared_from_this(), offset, length, std::move(done));
-  core_.admission.enter(operation->extents(), [operation] { operation->start(); });
-  return pending(operation);
+  operation->begin();
+  return PendingRead(operation);
+}
+
+PendingRead ObjectImpl::map(uint64_t offset, uint64_t length, size_t max_runs, MapDone done) {
+  if (length == 0 || offset >= size_bytes() || length > size_bytes() - offset) {
+    done(absl::OutOfRangeError(fmt::format("{} bytes at {} do not lie in an object of {} bytes",
+                                           length, offset, size_bytes())));
+    return {};
+  }
+  auto operation = std::make_shared<MapOperation>(
+      core_, shared_from_this(), offset, std::min(length, kMaxMapped), max_runs, std::move(done));
+  operation->begin();
+  return PendingRead(operation);
 }
 
 absl::Status ObjectImpl::load_map() {
@@ -111,7 +129,7 @@ absl::StatusOr<Residency> ObjectImpl::residency() {
   // What is lost is not on disk; that is an answer, not an error.
   absl::Status disk = file_.open().status();
   if (disk.ok()) disk = load_map();
-  if (!disk.ok() && !absl::IsDataLoss(disk)) return disk;
+  if (!disk.ok() && !absl::IsDataLoss(disk) && !absl::IsNotFound(disk)) return disk;
   extents_.for_each_touched([&](uint64_t, const Extent& extent) {
     const PageMask zero = extent.zero.load();
     const PageMask on_disk = disk.ok() ? extent.on_disk.load() : 0;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -12,6 +13,7 @@
 #include "store/page/impl/object_file.h"
 #include "store/page/object.h"
 #include "store/page/page_map.h"
+#include "store/page/pending_read.h"
 
 namespace blobcache::page {
 
@@ -32,11 +34,23 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
   [[nodiscard]] uint64_t size_bytes() const override { return spec_.size_bytes; }
   [[nodiscard]] bool try_read(uint64_t offset, uint64_t length, PinnedRange& range) override;
   PendingRead read(uint64_t offset, uint64_t length, ReadDone done) override;
+  PendingRead map(uint64_t offset, uint64_t length, size_t max_runs, MapDone done) override;
   [[nodiscard]] absl::StatusOr<Residency> residency() override;
 
   [[nodiscard]] uint64_t id() const { return id_; }
   [[nodiscard]] const Incarnation& incarnation() const { return spec_.incarnation; }
-  [[nodiscard]] const std::shared_ptr<Source>& source() const { return spec_.source; }
+  [[nodiscard]] std::shared_ptr<Source> source() const {
+    absl::ReaderMutexLock lock(&mutex_);
+    return source_;
+  }
+  void set_source(std::shared_ptr<Source> source) {
+    absl::MutexLock lock(&mutex_);
+    source_ = std::move(source);
+  }
+  /// Its files change: see ObjectSpec.
+  [[nodiscard]] bool in_cache() const { return spec_.in_cache; }
+  /// Counts the changes of an in_cache() object's map; MapLoader counts.
+  [[nodiscard]] std::atomic<uint64_t>& map_version() { return map_version_; }
   [[nodiscard]] std::string inline_map() {
     absl::MutexLock lock(&mutex_);
     return inline_map_;
@@ -65,10 +79,24 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
            length <= spec_.size_bytes - offset;
   }
   /// Pins the extent's frame if it holds all of `wanted`; the frame's index, or nothing.
-  [[nodiscard]] std::optional<uint32_t> pin_hit(const Extent& extent, PageMask wanted);
+  [[nodiscard]] std::optional<uint32_t> pin_hit(const Extent& extent, PageMask wanted,
+                                                uint32_t shard);
   /// Tells all extents what the page map says; blocks on the disk.
   [[nodiscard]] absl::Status load_map();
 
+  /// Counts the object until all else of it is destroyed, with what that uses of the store.
+  class Presence {
+   public:
+    explicit Presence(std::atomic<uint64_t>& objects) : objects_(objects) { objects_.fetch_add(1); }
+    ~Presence() { objects_.fetch_sub(1); }
+    Presence(const Presence&) = delete;
+    Presence& operator=(const Presence&) = delete;
+
+   private:
+    std::atomic<uint64_t>& objects_;
+  };
+
+  const Presence presence_;
   const uint64_t id_;
   const ObjectSpec spec_;
   StoreCore& core_;
@@ -76,7 +104,9 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
   ObjectFile file_;
   std::atomic<bool> beyond_repair_{false};
   std::atomic<uint32_t> frames_{0};
-  absl::Mutex mutex_;
+  std::atomic<uint64_t> map_version_{0};
+  mutable absl::Mutex mutex_;
+  std::shared_ptr<Source> source_ ABSL_GUARDED_BY(mutex_);
   std::string inline_map_ ABSL_GUARDED_BY(mutex_);  ///< spec_'s, or what a repair made of it
 };
 

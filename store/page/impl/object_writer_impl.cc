@@ -3,14 +3,13 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <utility>
 
 #include "base/status.h"
+#include "store/page/impl/names_file.h"
 #include "store/page/impl/object_file_name.h"
 
 namespace blobcache::page {
@@ -41,11 +40,10 @@ absl::StatusOr<std::unique_ptr<ObjectWriterImpl>> ObjectWriterImpl::create(DiskT
                                    "it from a pipe",
                                    base::message(fits)));
     }
+    disk.budget().settled(size_hint);
     disk.budget().release(size_hint, retention);
   }
-  if (!disk.health().may_try()) {
-    return absl::UnavailableError("the disk tier is out of use after errors in a row");
-  }
+  if (!disk.health().may_write()) return disk.health().refusal();
   BLOBCACHE_RETURN_IF_ERROR(disk.budget().check_inodes());
   std::unique_ptr<ObjectWriterImpl> writer(
       new ObjectWriterImpl(disk, retention));  // NOLINT: private constructor
@@ -61,6 +59,7 @@ absl::Status ObjectWriterImpl::open_files() {
 
 ObjectWriterImpl::~ObjectWriterImpl() {
   const absl::Status writes = wait_for_writes();
+  disk_.budget().settled(reserved_bytes_ - settled_bytes_);
   if (!kept_) {
     disk_.unlink_temporary(incarnation_);
     if (sealed_) {
@@ -128,9 +127,10 @@ absl::Status ObjectWriterImpl::write_map_block(uint64_t number, const MapBlock& 
   }
   disk_.counters().add(Counters::kDiskWrittenBytes, kMapBlockSize);
   const absl::Span<const std::byte> from(memory.get(), kMapBlockSize);
-  disk_.ring().write(
-      map_file_.get(), from, map_block_offset(number),
-      [this, kept_alive = std::move(memory)](int result) { written(nullptr, result); });
+  disk_.ring().write(map_file_.get(), from, map_block_offset(number),
+                     [this, kept_alive = std::move(memory)](int result) {
+                       written(nullptr, kMapBlockSize, result);
+                     });
   return absl::OkStatus();
 }
 
@@ -183,13 +183,15 @@ void ObjectWriterImpl::write_run(Buffer* buffer, size_t begin, size_t end) {
     ++buffer->writes;
   }
   disk_.counters().add(Counters::kDiskWrittenBytes, end - begin);
-  disk_.ring().write(data_.get(), {buffer->memory.get() + begin, end - begin},
-                     buffer_offset_ + begin,
-                     [this, buffer](int result) { written(buffer, result); });
+  disk_.ring().write(
+      data_.get(), {buffer->memory.get() + begin, end - begin}, buffer_offset_ + begin,
+      [this, buffer, bytes = end - begin](int result) { written(buffer, bytes, result); });
 }
 
-void ObjectWriterImpl::written(Buffer* buffer, int result) {
-  disk_.judge(result);
+void ObjectWriterImpl::written(Buffer* buffer, uint64_t bytes, int result) {
+  disk_.health().judge(DiskStep::Kind::kWrite, result);
+  disk_.budget().settled(bytes);
+  settled_bytes_.fetch_add(bytes, std::memory_order_relaxed);
   write_done(buffer, result);
 }
 
@@ -212,34 +214,45 @@ absl::Status ObjectWriterImpl::write_map_header(const ObjectKey& key) {
   const AlignedMemory memory = allocate_aligned(kMapBlockSize);
   const MapBlockBytes header = encode_map_header({kPageMapVersion, key, incarnation_, size_bytes_});
   std::memcpy(memory.get(), header.data(), header.size());
-  const ssize_t written = ::pwrite(map_file_.get(), memory.get(), kMapBlockSize, 0);
-  if (written != static_cast<ssize_t>(kMapBlockSize)) {
-    return base::errno_error(written < 0 ? errno : ENOSPC, "writing a page map");
+  const int written = disk_.calls().write(map_file_.get(), {memory.get(), kMapBlockSize}, 0);
+  return written == 0 ? absl::OkStatus() : base::errno_error(-written, "writing a page map");
+}
+
+absl::Status ObjectWriterImpl::describe(const ObjectKey& key,
+                                        const ObjectDescription& description) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const bool stored, disk_.set_attribute(data_.get(), description.text));
+  if (stored && description.complete) return absl::OkStatus();
+  const std::string path = disk_.temporary_path(incarnation_).string() + std::string(kNamesSuffix);
+  BLOBCACHE_ASSIGN_OR_RETURN(NamesFileWriter names,
+                             NamesFileWriter::create(path, key, disk_.calls()));
+  for (const std::string& record : description.records) {
+    BLOBCACHE_RETURN_IF_ERROR(names.add(record));
   }
+  BLOBCACHE_ASSIGN_OR_RETURN(names_file_, names.finish());
   return absl::OkStatus();
 }
 
 absl::StatusOr<SealedObject> ObjectWriterImpl::seal(const ObjectKey& key,
-                                                    const std::string& description) {
+                                                    const ObjectDescription& description) {
   if (current_ != nullptr) BLOBCACHE_RETURN_IF_ERROR(flush());
   const bool has_map = size_bytes_ > kInlineMapMaxObject;
   if (has_map) BLOBCACHE_RETURN_IF_ERROR(map_.emit_last());
   BLOBCACHE_RETURN_IF_ERROR(wait_for_writes());
-  if (::ftruncate(data_.get(), static_cast<off_t>(size_bytes_)) != 0) {
-    return base::errno_error(errno, "sizing an object");
+  if (const int sized = disk_.calls().truncate(data_.get(), size_bytes_); sized != 0) {
+    return base::errno_error(-sized, "sizing an object");
   }
-  BLOBCACHE_RETURN_IF_ERROR(describe_file(data_.get(), description));
+  BLOBCACHE_RETURN_IF_ERROR(describe(key, description));
   if (has_map) BLOBCACHE_RETURN_IF_ERROR(write_map_header(key));
   key_ = key;
   sealed_ = true;
-  BLOBCACHE_RETURN_IF_ERROR(disk_.publish(key, incarnation_, has_map));
+  BLOBCACHE_RETURN_IF_ERROR(disk_.publish(key, incarnation_, has_map, names_file_.valid()));
   SealedObject object{incarnation_, size_bytes_, reserved_bytes_, {}};
   if (!has_map) object.inline_map = encode_inline_map(map_.last_block(), size_bytes_, incarnation_);
   return object;
 }
 
 absl::Status ObjectWriterImpl::sync() {
-  return disk_.sync_object(key_, incarnation_, data_.get(), map_file_.get());
+  return disk_.sync_object(key_, incarnation_, {data_.get(), map_file_.get(), names_file_.get()});
 }
 
 void ObjectWriterImpl::keep() {

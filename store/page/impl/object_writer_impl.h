@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -32,7 +33,7 @@ class ObjectWriterImpl final : public ObjectWriter {
   [[nodiscard]] absl::Status append(absl::Span<const std::byte> bytes) override;
   [[nodiscard]] uint64_t size_bytes() const override { return size_bytes_; }
   [[nodiscard]] absl::StatusOr<SealedObject> seal(const ObjectKey& key,
-                                                  const std::string& description) override;
+                                                  const ObjectDescription& description) override;
   void keep() override;
 
   /// Makes the sealed object durable by itself.
@@ -63,20 +64,24 @@ class ObjectWriterImpl final : public ObjectWriter {
   [[nodiscard]] absl::Status write_map_block(uint64_t number, const MapBlock& block);
   [[nodiscard]] absl::Status wait_for_writes();
   [[nodiscard]] absl::Status reserve(uint64_t bytes);
-  /// A write was answered.
-  void written(Buffer* buffer, int result);
+  /// A write of `bytes` was answered.
+  void written(Buffer* buffer, uint64_t bytes, int result);
   /// One thing less under way.
   void write_done(Buffer* buffer, int result);
   [[nodiscard]] absl::Status write_map_header(const ObjectKey& key);
+  /// Into the attribute if that can take it, else into a names file.
+  [[nodiscard]] absl::Status describe(const ObjectKey& key, const ObjectDescription& description);
 
   DiskTier& disk_;
   const Retention retention_;
   const Incarnation incarnation_ = Incarnation::random();
   base::UniqueFd data_;
   base::UniqueFd map_file_;
+  base::UniqueFd names_file_;
   uint64_t size_bytes_ = 0;
   uint64_t reserved_bytes_ = 0;
-  uint64_t buffer_offset_ = 0;  ///< where the current buffer goes
+  std::atomic<uint64_t> settled_bytes_{0};  ///< of them; see DiskBudget::settled
+  uint64_t buffer_offset_ = 0;              ///< where the current buffer goes
   Buffer* current_ = nullptr;
   MapBuilder map_;
   ObjectKey key_;

@@ -34,7 +34,7 @@ size_t OpenFileTable::size() {
 
 bool OpenFileTable::close_one() {
   // Twice round: the first time only takes the marks of use away.
-  for (size_t looks = 2 * clock_.size(); looks > 0; --looks) {
+  for (size_t looks = 2 * clock_.size(); looks > 0 && !clock_.empty(); --looks) {
     ObjectFile* file = clock_.front();
     if (file->take_used()) {
       clock_.splice(clock_.end(), clock_, clock_.begin());

@@ -19,7 +19,11 @@ uint64_t count(PageMask pages) { return static_cast<uint64_t>(std::popcount(page
 
 ReadOperation::ReadOperation(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t offset,
                              uint64_t length, Object::ReadDone done)
-    : core_(core), object_(std::move(object)), done_(std::move(done)) {
+    : core_(core),
+      object_(std::move(object)),
+      shard_(core.memory.pool().this_shard()),
+      lane_(object_->source() == nullptr ? Admission::Lane::kDisk : Admission::Lane::kSource),
+      done_(std::move(done)) {
   const uint64_t end = offset + length;
   for (uint64_t at = offset; at < end;) {
     const uint64_t index = at >> kExtentShift;
@@ -29,31 +33,39 @@ ReadOperation::ReadOperation(StoreCore& core, std::shared_ptr<ObjectImpl> object
   }
 }
 
+void ReadOperation::begin() {
+  core_.admission.expect();
+  const std::shared_ptr<ReadOperation> self = shared_from_this();  // the maps may end it all
+  // What is zero needs no frame, so the map comes first; and before the places, since a damaged one
+  // may take minutes to be made again. Pages that a source brings are worth more than that.
+  remaining_.store(parts_.size() + 1, std::memory_order_relaxed);
+  for (const Part& part : parts_) {
+    if (lane_ == Admission::Lane::kSource || object_->extents().get(part.index).map_loaded) {
+      map_known();
+      continue;
+    }
+    // A map that cannot be had is the fetch's to tell.
+    core_.maps.load(object_, map_block_of(part.index),
+                    [self](const absl::StatusOr<MapCache::Block>&) { self->map_known(); });
+  }
+  map_known();
+}
+
+void ReadOperation::map_known() {
+  if (remaining_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  core_.admission.enter(lane_, parts_.size(), [self = shared_from_this()] { self->start(); });
+}
+
 void ReadOperation::start() {
   core_.counters.add(Counters::kReads);
   remaining_.store(parts_.size(), std::memory_order_relaxed);
   const std::shared_ptr<ReadOperation> self = shared_from_this();  // parts may end it all
-  for (size_t part = 0; part < parts_.size(); ++part) begin_part(part);
+  for (size_t part = 0; part < parts_.size(); ++part) place_part(part);
 }
 
 bool ReadOperation::ended() {
   absl::MutexLock lock(&mutex_);
   return ended_;
-}
-
-void ReadOperation::begin_part(size_t part) {
-  // What is zero needs no frame, so the map comes first. Pages that a source brings are worth more
-  // than that.
-  const uint64_t index = parts_[part].index;
-  if (object_->source() != nullptr || object_->extents().get(index).map_loaded) {
-    place_part(part);
-    return;
-  }
-  // A map that cannot be had is the fetch's to tell.
-  core_.maps.load(object_, map_block_of(index),
-                  [self = shared_from_this(), part](const absl::StatusOr<MapCache::Block>&) {
-                    self->place_part(part);
-                  });
 }
 
 void ReadOperation::place_part(size_t part) {
@@ -63,6 +75,9 @@ void ReadOperation::place_part(size_t part) {
   }
   Part& here = parts_[part];
   if (object_->extents().get(here.index).known_zero(here.wanted)) {
+    // An earlier try may have had a frame.
+    if (here.frame != kNoFrame) core_.memory.pool().unpin({here.frame, shard_});
+    here.frame = kNoFrame;
     here.is_zero = true;
     core_.counters.add(Counters::kZeroPages, count(here.wanted));
     part_done(part, absl::OkStatus());
@@ -78,10 +93,11 @@ bool ReadOperation::attach_frame(Part& part) {
   FramePool& pool = core_.memory.pool();
   Extent& extent = object_->extents().get(part.index);
   FlightTable::Shard& shard = core_.flights.shard({object_->id(), part.index});
-  // Under the shard's lock a frame that the extent names cannot be in eviction.
+  // Under the extent's lock, which an evictor takes too, a frame that the extent names is open: a
+  // hit that failed only because somebody tried to evict finds it here.
   const auto pin_existing = [&] {
     const uint64_t word = extent.frame.load(std::memory_order_relaxed);
-    if (word == Extent::kNoFrame || !pool.pin(FrameRef::from_word(word))) return false;
+    if (word == Extent::kNoFrame || !pool.pin(FrameRef::from_word(word), shard_)) return false;
     part.frame = FrameRef::from_word(word).index;
     return true;
   };
@@ -96,13 +112,14 @@ bool ReadOperation::attach_frame(Part& part) {
     absl::MutexLock lock(&shard.mutex);
     existed = pin_existing();
     if (!existed) {
+      pool.open(*fresh, shard_);
       extent.in_memory.store(0, std::memory_order_relaxed);
       extent.frame.store(fresh->to_word(), std::memory_order_release);
       part.frame = fresh->index;
     }
   }
   if (existed) {
-    pool.release_pinned(*fresh);
+    pool.release(fresh->index);
   } else {
     core_.memory.adopt(fresh->index, *object_, part.index);
   }
@@ -111,7 +128,7 @@ bool ReadOperation::attach_frame(Part& part) {
 
 bool ReadOperation::join(size_t part_number) {
   const Part& part = parts_[part_number];
-  const uint32_t frame = part.frame;
+  const Pin pin{part.frame, shard_};
   const ExtentId id{object_->id(), part.index};
   Extent& extent = object_->extents().get(part.index);
   FlightTable::Shard& shard = core_.flights.shard(id);
@@ -122,11 +139,11 @@ bool ReadOperation::join(size_t part_number) {
       absl::MutexLock lock(&shard.mutex);
       missing = part.wanted & ~extent.in_memory.load(std::memory_order_relaxed);
       fresh = missing & ~extent.in_flight;
-      if (core_.memory.pool().charge(frame, fresh)) {
+      if (core_.memory.charge(pin.frame, fresh)) {
         extent.in_flight |= fresh;
         // The fetch's pin is taken here: once the waiter is in, a failing page may end this read
         // and its pin before the fetch has begun.
-        if (fresh != 0) core_.memory.pool().pin_again(frame);
+        if (fresh != 0) core_.memory.pool().pin_again(pin);
         if (missing != 0) {
           shard.flights[id].waiters.push_back({shared_from_this(), part_number, missing});
         }
@@ -135,13 +152,13 @@ bool ReadOperation::join(size_t part_number) {
     }
     if (!core_.memory.make_room(count(fresh))) return false;
   }
-  core_.memory.use(frame);
+  core_.memory.use(pin.frame);
   core_.counters.add(Counters::kMemoryHitPages, count(part.wanted & ~missing));
   core_.counters.add(Counters::kSharedFlightPages, count(missing & ~fresh));
   if (missing == 0) {
     part_done(part_number, absl::OkStatus());
   } else if (fresh != 0) {
-    Fetch::start(core_, object_, id.index, frame, fresh);
+    Fetch::start(core_, object_, id.index, pin, fresh);
   }
   return true;
 }
@@ -166,7 +183,7 @@ void ReadOperation::finish() {
   FramePool& pool = core_.memory.pool();
   PinnedRange range;
   if (done && status.ok()) {
-    PinnedRangeBuilder builder(pool, range);
+    PinnedRangeBuilder builder(pool, shard_, range);
     for (const Part& part : parts_) {
       if (part.is_zero) {
         builder.add_zeros(part.end - part.begin);
@@ -176,10 +193,10 @@ void ReadOperation::finish() {
     }
   } else {
     for (const Part& part : parts_) {
-      if (part.frame != kNoFrame) pool.unpin(part.frame);
+      if (part.frame != kNoFrame) pool.unpin({part.frame, shard_});
     }
   }
-  core_.admission.leave(extents());
+  core_.admission.leave(lane_, parts_.size());
   if (!done) return;
   if (status.ok()) {
     done(std::move(range));

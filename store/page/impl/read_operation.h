@@ -9,7 +9,9 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "store/page/geometry.h"
+#include "store/page/impl/admission.h"
 #include "store/page/object.h"
+#include "store/page/pending_read.h"
 
 namespace blobcache::page {
 
@@ -22,21 +24,18 @@ struct StoreCore;
 /// The threads of the doors, of the ring and of the memory tier all meet here; `mutex_` guards the
 /// outcome. Shared by the flights in which it waits; the answer goes out exactly once, also when it
 /// is cancelled.
-class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
+class ReadOperation final : public PendingWork, public std::enable_shared_from_this<ReadOperation> {
  public:
   /// The range lies within the object.
   ReadOperation(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t offset,
                 uint64_t length, Object::ReadDone done);
 
-  /// How many extents it touches: its places in the admission.
-  [[nodiscard]] uint64_t extents() const { return parts_.size(); }
-
-  /// Begins, once admitted.
-  void start();
+  /// Begins; perhaps later, when there are places for it.
+  void begin();
   /// One part's pages are all there, or will not come. No lock held.
   void part_done(size_t part, const absl::Status& status);
-  /// Answers CANCELLED now; leaves the flights, cancelling those that nobody else waits for.
-  void cancel();
+  /// Also leaves the flights, cancelling those that nobody else waits for.
+  void cancel() override;
 
  private:
   static constexpr uint32_t kNoFrame = UINT32_MAX;
@@ -51,8 +50,10 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
     bool is_zero = false;       ///< all of it, so that it needs no frame
   };
 
-  /// Finds out where the part's pages are.
-  void begin_part(size_t part);
+  /// One more of the page map's blocks is at hand, or will not come.
+  void map_known();
+  /// Once admitted.
+  void start();
   /// Gives the part its frame and joins or starts its fetches; or sees that it is all zeros.
   void place_part(size_t part);
   /// Pins the extent's frame, giving it one first if need be. False when there is no memory now.
@@ -65,8 +66,10 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
 
   StoreCore& core_;
   const std::shared_ptr<ObjectImpl> object_;
+  const uint32_t shard_;  ///< of its pins
   absl::InlinedVector<Part, 2> parts_;
-  std::atomic<size_t> remaining_{0};
+  const Admission::Lane lane_;
+  std::atomic<size_t> remaining_{0};  ///< map blocks, and then parts, that it waits for
   absl::Mutex mutex_;
   Object::ReadDone done_ ABSL_GUARDED_BY(mutex_);
   absl::Status status_ ABSL_GUARDED_BY(mutex_);

@@ -1,9 +1,12 @@
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 
 #include "store/page/impl/admission.h"
 #include "store/page/impl/counters.h"
+#include "store/page/impl/disk_cache.h"
 #include "store/page/impl/disk_tier.h"
 #include "store/page/impl/flight_table.h"
 #include "store/page/impl/map_loader.h"
@@ -20,6 +23,11 @@ struct StoreCore {
   DiskTier& disk;
   MapLoader& maps;
   Admission& admission;
+  DiskCache& cache;
+  /// Objects that have not been destroyed yet.
+  std::atomic<uint64_t>& live_objects;
+  /// What the descriptors of all their extents take, in bytes.
+  std::atomic<uint64_t>& extent_bytes;
 };
 
 }  // namespace blobcache::page

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -14,6 +15,13 @@
 namespace blobcache::tree {
 namespace {
 
+/// From here on a put gets a thread that writes while it hashes. Smaller ones are over before a
+/// thread would have paid for itself.
+constexpr uint64_t kLargePut = uint64_t{4} << 20;
+
+/// Pieces that are smaller than this take less time than another thread takes to wake up.
+constexpr size_t kLargePiece = size_t{128} << 10;
+
 /// What was sealed is ours to keep.
 void take_copy(const page::SealedObject& sealed, BlobRow& blob) {
   blob.incarnation = sealed.incarnation;
@@ -25,10 +33,11 @@ void take_copy(const page::SealedObject& sealed, BlobRow& blob) {
 
 }  // namespace
 
-BlobPut::BlobPut(EditRunner& edits, std::function<absl::Time()> clock,
+BlobPut::BlobPut(EditRunner& edits, AppendThreads& threads, std::function<absl::Time()> clock,
                  std::unique_ptr<page::ObjectWriter> writer, std::string path,
                  const Creator& creator)
     : edits_(edits),
+      threads_(threads),
       clock_(std::move(clock)),
       writer_(std::move(writer)),
       path_(std::move(path)),
@@ -37,15 +46,29 @@ BlobPut::BlobPut(EditRunner& edits, std::function<absl::Time()> clock,
 absl::Status BlobPut::append(absl::Span<const std::byte> bytes) {
   if (writer_ == nullptr) return absl::FailedPreconditionError("the put is over");
   if (!failed_.ok()) return failed_;
-  hash_.update(bytes);
-  failed_ = writer_->append(bytes);
+  failed_ = take(bytes);
   return failed_;
+}
+
+absl::Status BlobPut::take(absl::Span<const std::byte> bytes) {
+  if (!asked_for_thread_ && writer_->size_bytes() + bytes.size() > kLargePut) {
+    asked_for_thread_ = true;
+    thread_ = threads_.try_start();
+  }
+  if (thread_ == nullptr || bytes.size() < kLargePiece) {
+    hash_.update(bytes);
+    return writer_->append(bytes);
+  }
+  absl::Status written;
+  thread_->both([&] { written = writer_->append(bytes); }, [&] { hash_.update(bytes); });
+  return written;
 }
 
 absl::StatusOr<CommittedBlob> BlobPut::commit(const page::ObjectKey* expected) {
   if (writer_ == nullptr) return absl::FailedPreconditionError("the put is over");
   BLOBCACHE_RETURN_IF_ERROR(failed_);
   failed_ = absl::FailedPreconditionError("the put is over");
+  thread_ = nullptr;
   CommittedBlob result;
   result.key = hash_.finish();
   result.size_bytes = writer_->size_bytes();
@@ -72,11 +95,12 @@ absl::Status BlobPut::seal_and_record(const page::ObjectKey& key, CommittedBlob&
   return edits_.run(edit, [this] { writer_->keep(); }, writer_.get()).status();
 }
 
-/// Right for a new blob. One that is here already has other names, too; what it says is written
-/// anew once the commit has told so.
-std::string BlobPut::describe(const page::ObjectKey& key, absl::Time now) const {
-  Description description{
-      .key = key, .size_bytes = writer_->size_bytes(), .names = {}, .more_names = false};
+/// Right for a new blob. One that is here already has other names, or a pin, too; they are told
+/// once the commit has told so.
+page::ObjectDescription BlobPut::describe(const page::ObjectKey& key, absl::Time now) const {
+  Description description;
+  description.key = key;
+  description.size_bytes = writer_->size_bytes();
   if (!path_.empty()) {
     const bool slash = path_.front() == '/';
     description.names.push_back({.path = path_.substr(slash ? 1 : 0),
@@ -85,7 +109,12 @@ std::string BlobPut::describe(const page::ObjectKey& key, absl::Time now) const 
                                  .gid = creator_.gid,
                                  .modified = now});
   }
-  return format_description(description);
+  page::ObjectDescription told;
+  for (const DescribedName& name : description.names) told.records.push_back(format_bound(name));
+  std::optional<std::string> text = format_description(description);
+  told.complete = text.has_value();
+  told.text = text ? *std::move(text) : format_names_elsewhere(description);
+  return told;
 }
 
 /// Makes the blob, or gives it the new copy, and binds the name.
@@ -96,18 +125,21 @@ absl::Status BlobPut::record(CatalogWriter& catalog, const page::ObjectKey& key,
   result.existed = blob.has_value();
   if (blob) {
     effects.removed.push_back(*blob);
+    const page::Incarnation former = blob->incarnation;
     take_copy(sealed, *blob);
+    effects.told.push_back(describe_change(DescriptionChange::Kind::kMoved, *blob));
+    effects.told.back().moved_from = former;
     BLOBCACHE_RETURN_IF_ERROR(catalog.replace_copy(*blob));
   } else {
     BLOBCACHE_ASSIGN_OR_RETURN(blob, insert(catalog, key, sealed, now, effects));
   }
-  if (path_.empty()) {
-    if (result.existed) effects.renamed.push_back(blob->id);
-    return keep_unnamed(catalog, *blob, now, effects);
-  }
+  if (path_.empty()) return keep_unnamed(catalog, *blob, now, effects);
   BLOBCACHE_ASSIGN_OR_RETURN(const PathNames path, split_path(path_));
   BLOBCACHE_RETURN_IF_ERROR(bind_path(catalog, path, *blob, creator_, now, effects).status());
-  if (!result.existed) std::erase(effects.renamed, blob->id);
+  // A new blob was described with its name.
+  if (!result.existed) {
+    std::erase_if(effects.told, [&](const auto& change) { return change.blob == blob->id; });
+  }
   return absl::OkStatus();
 }
 

@@ -10,14 +10,16 @@
 #include "store/page/object_writer.h"
 #include "store/tree/blob_writer.h"
 #include "store/tree/digest.h"
+#include "store/tree/impl/append_thread.h"
 #include "store/tree/impl/catalog_tables.h"
 #include "store/tree/impl/edit_runner.h"
 #include "store/tree/namespace.h"
 
 namespace blobcache::tree {
 
-/// A put under way. The content goes through the digest into the page store; commit() then makes it
-/// durable, and one catalog transaction makes it a blob and binds its name.
+/// A put under way. The content goes through the digest and into the page store, both at the same
+/// time once there are some mebibytes of it; commit() then makes it durable, and one catalog
+/// transaction makes it a blob and binds its name.
 ///
 /// Content that is here already takes the place of the copy that is here, whose files go. That one
 /// may be damaged or gone without anybody knowing yet, and to find out costs as much as writing it
@@ -27,29 +29,34 @@ namespace blobcache::tree {
 class BlobPut final : public BlobWriter {
  public:
   /// `path` (checked; "" for none) is bound with `creator` as owner.
-  BlobPut(EditRunner& edits, std::function<absl::Time()> clock,
+  BlobPut(EditRunner& edits, AppendThreads& threads, std::function<absl::Time()> clock,
           std::unique_ptr<page::ObjectWriter> writer, std::string path, const Creator& creator);
 
   [[nodiscard]] absl::Status append(absl::Span<const std::byte> bytes) override;
   [[nodiscard]] absl::StatusOr<CommittedBlob> commit(const page::ObjectKey* expected) override;
 
  private:
+  /// Hashes and writes, on two threads when the put is large enough.
+  [[nodiscard]] absl::Status take(absl::Span<const std::byte> bytes);
   [[nodiscard]] absl::Status seal_and_record(const page::ObjectKey& key, CommittedBlob& result);
   [[nodiscard]] absl::Status record(CatalogWriter& catalog, const page::ObjectKey& key,
                                     const page::SealedObject& sealed, absl::Time now,
                                     Effects& effects, CommittedBlob& result);
-  [[nodiscard]] std::string describe(const page::ObjectKey& key, absl::Time now) const;
+  [[nodiscard]] page::ObjectDescription describe(const page::ObjectKey& key, absl::Time now) const;
   [[nodiscard]] absl::StatusOr<BlobRow> insert(CatalogWriter& catalog, const page::ObjectKey& key,
                                                const page::SealedObject& sealed, absl::Time now,
                                                Effects& effects);
 
   EditRunner& edits_;
+  AppendThreads& threads_;
   const std::function<absl::Time()> clock_;
   std::unique_ptr<page::ObjectWriter> writer_;  // none once the put is over
   const std::string path_;
   const Creator creator_;
   Sha256 hash_;
   absl::Status failed_;  // the first error of append()
+  bool asked_for_thread_ = false;
+  std::unique_ptr<AppendThread> thread_;  // none for small puts, and when there are enough
 };
 
 }  // namespace blobcache::tree

@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "base/unique_fd.h"
 #include "store/tree/impl/schema.h"
+#include "store/tree/impl/wal_check.h"
 
 namespace blobcache::tree {
 namespace {
@@ -41,6 +42,14 @@ absl::Status refuse_damaged(const absl::Status& status) {
                                  base::message(status)));
 }
 
+absl::Status distrust(const std::filesystem::path& file, std::string_view why) {
+  return absl::DataLossError(fmt::format(
+      "{}: {}: names and blobs may be missing, so no file that it does not know is "
+      "removed; stop the daemon, move the catalog away and run \"blobcached --rebuild\", "
+      "which makes it again from the blobs' files",
+      file.string(), why));
+}
+
 absl::StatusOr<bool> has_files(const std::filesystem::path& directory) {
   std::error_code error;
   std::filesystem::recursive_directory_iterator entry(directory, error);
@@ -55,13 +64,17 @@ absl::StatusOr<bool> has_files(const std::filesystem::path& directory) {
 
 absl::Status refuse_lost_catalog(const std::filesystem::path& file,
                                  const std::filesystem::path& objects) {
-  BLOBCACHE_ASSIGN_OR_RETURN(const bool objects_without_catalog, has_files(objects));
-  if (!objects_without_catalog) return absl::OkStatus();
-  return absl::DataLossError(fmt::format(
-      "{}: the catalog is missing or empty, but {} holds objects that would be removed with "
-      "it; bring the catalog back, make it again from them with \"blobcached --rebuild\", or move "
-      "that directory away to begin anew; nothing was changed",
-      file.string(), objects.string()));
+  for (const auto& [folder, what] :
+       {std::pair(objects, "objects"), std::pair(file.parent_path() / "volumes", "volumes")}) {
+    BLOBCACHE_ASSIGN_OR_RETURN(const bool without_catalog, has_files(folder));
+    if (!without_catalog) continue;
+    return absl::DataLossError(fmt::format(
+        "{}: the catalog is missing or empty, but {} holds {} that would be removed with "
+        "it; bring the catalog back, make it again from them with \"blobcached --rebuild\", or "
+        "move that directory away to begin anew; nothing was changed",
+        file.string(), folder.string(), what));
+  }
+  return absl::OkStatus();
 }
 
 /// A catalog that a rebuild has made has no log yet.
@@ -129,19 +142,30 @@ absl::Status Catalog::Lease::freeze() {
 }
 
 Catalog::Catalog(std::unique_ptr<Database> writer, WriteQueue::SyncObjects sync_objects,
-                 bool was_closed)
-    : writer_(std::move(writer)),
+                 std::filesystem::path file, bool was_closed)
+    : file_(std::move(file)),
+      writer_(std::move(writer)),
       queue_(*writer_, std::move(sync_objects)),
       was_closed_(was_closed) {}
 
 absl::StatusOr<std::unique_ptr<Catalog>> Catalog::open(const std::filesystem::path& file,
                                                        const std::filesystem::path& objects,
-                                                       WriteQueue::SyncObjects sync_objects) {
+                                                       WriteQueue::SyncObjects sync_objects,
+                                                       bool ended_cleanly) {
+  const WalState log = inspect_wal(file.string() + "-wal");
   bool was_closed = false;
   BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Database> writer,
                              open_writer(file, objects, was_closed));
   std::unique_ptr<Catalog> catalog(
-      new Catalog(std::move(writer), std::move(sync_objects), was_closed));
+      new Catalog(std::move(writer), std::move(sync_objects), file, was_closed));
+  // SQLite removes its log when it is closed, and only then.
+  if (log == WalState::kDamaged || (log == WalState::kAbsent && !ended_cleanly)) {
+    const absl::MutexLock lock(&catalog->vouch_mutex_);
+    catalog->vouched_ = distrust(file, log == WalState::kDamaged
+                                           ? "its write-ahead log is damaged"
+                                           : "its write-ahead log is gone, and it was not closed");
+    spdlog::error("{}", base::message(*catalog->vouched_));
+  }
   for (size_t i = 0; i < kReaders; ++i) {
     BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Database> reader,
                                Database::open(file, Database::Access::kRead));
@@ -150,6 +174,17 @@ absl::StatusOr<std::unique_ptr<Catalog>> Catalog::open(const std::filesystem::pa
     catalog->give_back(std::move(reader));
   }
   return catalog;
+}
+
+absl::Status Catalog::vouch() {
+  const absl::MutexLock lock(&vouch_mutex_);
+  if (!vouched_) {
+    const absl::Status status = read()->check();
+    if (!status.ok() && !absl::IsDataLoss(status)) return status;
+    vouched_ = status.ok() ? status : distrust(file_, base::message(status));
+    if (!status.ok()) spdlog::error("{}", base::message(*vouched_));
+  }
+  return *vouched_;
 }
 
 Catalog::Lease Catalog::read() {

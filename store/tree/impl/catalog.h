@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -49,13 +50,19 @@ class Catalog {
   /// Opens `file` or makes it, and upgrades an older version. Errors as check_schema() has them,
   /// and DATA_LOSS when there is no catalog though `objects` (where the page store keeps its files)
   /// has files: an empty catalog would make orphans of them all. Nothing is changed then.
+  /// `ended_cleanly`: who had it open before us closed it.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<Catalog>> open(
       const std::filesystem::path& file, const std::filesystem::path& objects,
-      WriteQueue::SyncObjects sync_objects = nullptr);
+      WriteQueue::SyncObjects sync_objects = nullptr, bool ended_cleanly = true);
 
   /// Whether a daemon had it open before and closed it, or it is new: not after a kill or a
   /// rebuild.
   [[nodiscard]] bool was_closed() const { return was_closed_; }
+
+  /// Whether what the catalog does not know may be taken for what nobody knows: DATA_LOSS, with
+  /// what to do, when its write-ahead log was lost or damaged, so that commits may be missing, or
+  /// when its file is damaged. The first call reads all of it.
+  [[nodiscard]] absl::Status vouch() ABSL_LOCKS_EXCLUDED(vouch_mutex_, mutex_);
 
   [[nodiscard]] Lease read() ABSL_LOCKS_EXCLUDED(mutex_);
   /// As WriteQueue::run.
@@ -63,12 +70,16 @@ class Catalog {
                                    page::ObjectWriter* object = nullptr);
 
  private:
-  Catalog(std::unique_ptr<Database> writer, WriteQueue::SyncObjects sync_objects, bool was_closed);
+  Catalog(std::unique_ptr<Database> writer, WriteQueue::SyncObjects sync_objects,
+          std::filesystem::path file, bool was_closed);
   void give_back(std::unique_ptr<Database> database) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  const std::filesystem::path file_;
   const std::unique_ptr<Database> writer_;
   WriteQueue queue_;
   const bool was_closed_;
+  absl::Mutex vouch_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
+  std::optional<absl::Status> vouched_ ABSL_GUARDED_BY(vouch_mutex_);
   absl::Mutex mutex_;
   std::vector<std::unique_ptr<Database>> idle_readers_ ABSL_GUARDED_BY(mutex_);
 };

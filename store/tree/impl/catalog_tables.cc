@@ -1,5 +1,7 @@
 #include "store/tree/impl/catalog_tables.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -9,61 +11,84 @@
 namespace blobcache::tree {
 namespace {
 
-constexpr int64_t kDirectoryType = 1;
-constexpr int64_t kFileType = 2;
-
 // The columns of a file, in read_file()'s order, come first in each of the next three.
 constexpr const char* kFindEntry = R"sql(
 SELECT f.id, f.type, f.mode, f.uid, f.gid, f.modified_ns, f.changed_ns,
-  (SELECT count(*) FROM dentry l WHERE l.file = f.id), f.blob, b.key, b.size_bytes, d.id, d.name
+  (SELECT count(*) FROM dentry l WHERE l.file = f.id), f.blob, b.key,
+  coalesce(b.size_bytes, v.size_bytes), b.pinned, f.volume,
+  d.id, d.name
 FROM dentry d JOIN file f ON f.id = d.file LEFT JOIN blob b ON b.id = f.blob
+  LEFT JOIN volume v ON v.id = f.volume
 WHERE d.parent = ? AND d.name = ?)sql";
 constexpr const char* kListEntries = R"sql(
 SELECT f.id, f.type, f.mode, f.uid, f.gid, f.modified_ns, f.changed_ns,
-  (SELECT count(*) FROM dentry l WHERE l.file = f.id), f.blob, b.key, b.size_bytes, d.id, d.name
+  (SELECT count(*) FROM dentry l WHERE l.file = f.id), f.blob, b.key,
+  coalesce(b.size_bytes, v.size_bytes), b.pinned, f.volume,
+  d.id, d.name
 FROM dentry d JOIN file f ON f.id = d.file LEFT JOIN blob b ON b.id = f.blob
+  LEFT JOIN volume v ON v.id = f.volume
 WHERE d.parent = ? AND d.id > ? ORDER BY d.id LIMIT ?)sql";
 constexpr const char* kFindFile = R"sql(
 SELECT f.id, f.type, f.mode, f.uid, f.gid, f.modified_ns, f.changed_ns,
-  (SELECT count(*) FROM dentry l WHERE l.file = f.id), f.blob, b.key, b.size_bytes
+  (SELECT count(*) FROM dentry l WHERE l.file = f.id), f.blob, b.key,
+  coalesce(b.size_bytes, v.size_bytes), b.pinned, f.volume
 FROM file f LEFT JOIN blob b ON b.id = f.blob
+  LEFT JOIN volume v ON v.id = f.volume
 WHERE f.id = ?)sql";
 constexpr const char* kAnyEntry = "SELECT 1 FROM dentry WHERE parent = ? LIMIT 1";
-constexpr const char* kEntryOfBlob =
-    "SELECT d.parent, d.name FROM file f JOIN dentry d ON d.file = f.id WHERE f.blob = ? LIMIT 1";
+constexpr const char* kEntryOfBlob = R"sql(
+SELECT d.parent, d.name FROM file f JOIN dentry d ON d.file = f.id WHERE f.blob = ?1
+UNION ALL
+SELECT d.parent, d.name FROM volume v JOIN file f ON f.volume = v.id JOIN dentry d ON d.file = f.id
+WHERE v.base = ?1 LIMIT 1)sql";
 constexpr const char* kNamesOfBlob = R"sql(
-SELECT f.mode, f.uid, f.gid, f.modified_ns, d.parent, d.name
-FROM file f JOIN dentry d ON d.file = f.id WHERE f.blob = ? ORDER BY f.id LIMIT ?)sql";
+SELECT f.mode, f.uid, f.gid, f.modified_ns, d.parent, d.name, f.id, d.id
+FROM file f JOIN dentry d ON d.file = f.id
+WHERE f.blob = ? AND f.id >= ? AND (f.id, d.id) > (?, ?) ORDER BY f.id, d.id LIMIT ?)sql";
 constexpr const char* kEntryOfFile = "SELECT parent, name FROM dentry WHERE file = ? LIMIT 1";
 
 // The columns of a blob, in read_blob()'s order; the map, where it is asked for, follows.
 constexpr const char* kFindBlob = R"sql(
-SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept
+SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept,
+  pinned
 FROM blob WHERE key = ?)sql";
 constexpr const char* kFindBlobById = R"sql(
-SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept
+SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept,
+  pinned
 FROM blob WHERE id = ?)sql";
 constexpr const char* kListBlobs = R"sql(
-SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept
+SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept,
+  pinned
 FROM blob WHERE id > ? ORDER BY id LIMIT ?)sql";
 constexpr const char* kOldestCached = R"sql(
-SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept
-FROM blob WHERE kept = 0 AND unnamed_since_ns IS NOT NULL AND disk_bytes > 0
+SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept,
+  pinned
+FROM blob WHERE kept = 0 AND pinned = 0 AND unnamed_since_ns IS NOT NULL AND disk_bytes > 0
 ORDER BY unnamed_since_ns LIMIT ?)sql";
+constexpr const char* kListUnnamed = R"sql(
+SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept,
+  pinned
+FROM blob WHERE kept = ? AND pinned = 0 AND unnamed_since_ns IS NOT NULL AND unnamed_since_ns <= ?
+  AND (unnamed_since_ns, id) > (?, ?)
+ORDER BY unnamed_since_ns, id LIMIT ?)sql";
+constexpr const char* kNewestBlob = "SELECT coalesce(max(id), 0) FROM blob";
 constexpr const char* kLoadBlob = R"sql(
-SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept, inline_map
+SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept,
+  pinned, inline_map
 FROM blob WHERE id = ?)sql";
 constexpr const char* kLoadBlobOfFile = R"sql(
 SELECT b.id, b.key, b.incarnation, b.size_bytes, b.disk_bytes, b.created_ns, b.unnamed_since_ns,
-  b.kept, b.inline_map
+  b.kept, b.pinned, b.inline_map
 FROM file f JOIN blob b ON b.id = f.blob WHERE f.id = ?)sql";
-constexpr int kMapColumn = 8;
+constexpr int kMapColumn = 9;
 
 constexpr const char* kAnyExpired =
-    "SELECT 1 FROM blob WHERE kept = 1 AND unnamed_since_ns <= ? LIMIT 1";
+    "SELECT 1 FROM blob WHERE kept = 1 AND pinned = 0 AND unnamed_since_ns <= ? LIMIT 1";
 constexpr const char* kExpiredBytes =
-    "SELECT coalesce(sum(disk_bytes), 0) FROM blob WHERE kept = 1 AND unnamed_since_ns <= ?";
-constexpr const char* kExpire = "UPDATE blob SET kept = 0 WHERE kept = 1 AND unnamed_since_ns <= ?";
+    "SELECT coalesce(sum(disk_bytes), 0) FROM blob WHERE kept = 1 AND pinned = 0 "
+    "AND unnamed_since_ns <= ?";
+constexpr const char* kExpire =
+    "UPDATE blob SET kept = 0 WHERE kept = 1 AND pinned = 0 AND unnamed_since_ns <= ?";
 constexpr const char* kTotals =
     "SELECT blobs, blob_bytes, unnamed_blobs, kept_disk_bytes, cached_disk_bytes, names FROM "
     "totals";
@@ -76,11 +101,13 @@ constexpr const char* kReplaceCopy =
     "UPDATE blob SET incarnation = ?, size_bytes = ?, disk_bytes = ?, inline_map = ?, kept = ? "
     "WHERE id = ?";
 constexpr const char* kSetRetention = "UPDATE blob SET kept = ?, unnamed_since_ns = ? WHERE id = ?";
-constexpr const char* kIsNamed = "SELECT 1 FROM file WHERE blob = ? LIMIT 1";
+constexpr const char* kSetPinned = "UPDATE blob SET pinned = ? WHERE id = ?";
+constexpr const char* kIsNamed = R"sql(
+SELECT 1 FROM file WHERE blob = ?1 UNION ALL SELECT 1 FROM volume WHERE base = ?1 LIMIT 1)sql";
 constexpr const char* kDeleteBlob = "DELETE FROM blob WHERE id = ?";
 constexpr const char* kInsertFile = R"sql(
-INSERT INTO file (type, mode, uid, gid, modified_ns, changed_ns, blob)
-VALUES (?, ?, ?, ?, ?, ?, ?))sql";
+INSERT INTO file (type, mode, uid, gid, modified_ns, changed_ns, blob, volume)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?))sql";
 constexpr const char* kDeleteFile = "DELETE FROM file WHERE id = ?";
 constexpr const char* kTouch = "UPDATE file SET modified_ns = ?, changed_ns = ? WHERE id = ?";
 constexpr const char* kInsertEntry = "INSERT INTO dentry (parent, name, file) VALUES (?, ?, ?)";
@@ -107,10 +134,18 @@ void copy_to(std::string_view from, std::array<uint8_t, kLength>& to) {
   if (from.size() == to.size()) std::memcpy(to.data(), from.data(), to.size());
 }
 
+/// What no version of the catalog wrote is a file, whose content nobody knows.
+FileKind to_kind(int64_t type) {
+  for (const FileKind kind : {FileKind::kDirectory, FileKind::kVolume}) {
+    if (type == static_cast<int64_t>(kind)) return kind;
+  }
+  return FileKind::kFile;
+}
+
 FileRow read_file(const Query& query) {
   FileRow row;
   row.id = query.integer(0);
-  row.is_directory = query.integer(1) == kDirectoryType;
+  row.kind = to_kind(query.integer(1));
   row.mode = static_cast<mode_t>(query.integer(2));
   row.uid = static_cast<uid_t>(query.integer(3));
   row.gid = static_cast<gid_t>(query.integer(4));
@@ -120,14 +155,16 @@ FileRow read_file(const Query& query) {
   if (!query.is_null(8)) row.blob = query.integer(8);
   if (!query.is_null(9)) copy_to(query.bytes(9), row.key.emplace().bytes);
   row.size_bytes = static_cast<uint64_t>(query.integer(10));
+  row.pinned = query.integer(11) != 0;
+  if (!query.is_null(12)) row.volume = query.integer(12);
   return row;
 }
 
 EntryRow read_entry(const Query& query) {
   EntryRow row;
   row.file = read_file(query);
-  row.id = query.integer(11);
-  row.name = query.bytes(12);
+  row.id = query.integer(13);
+  row.name = query.bytes(14);
   return row;
 }
 
@@ -141,6 +178,7 @@ BlobRow read_blob(const Query& query) {
   row.created = query.time(5);
   if (!query.is_null(6)) row.unnamed_since = query.time(6);
   row.retention = query.integer(7) != 0 ? page::Retention::kKept : page::Retention::kCached;
+  row.pinned = query.integer(8) != 0;
   return row;
 }
 
@@ -223,20 +261,22 @@ absl::StatusOr<std::string> CatalogReader::path_of_entry(int64_t parent, std::st
     if (!row || path.size() > kMaxPathBytes) {
       return absl::DataLossError("the catalog is damaged: a directory has no place");
     }
-    path.insert(0, "/").insert(0, query.bytes(1));
+    path = fmt::format("{}/{}", query.bytes(1), path);
     parent = query.integer(0);
   }
   return path;
 }
 
 absl::StatusOr<std::vector<DescribedName>> CatalogReader::names_of_blob(int64_t blob,
+                                                                        NameCursor& after,
                                                                         size_t limit) {
   std::vector<DescribedName> names;
   Query query = database_.query(kNamesOfBlob);
-  query.bind(blob).bind(as_limit(limit));
+  query.bind(blob).bind(after.file).bind(after.file).bind(after.entry).bind(as_limit(limit));
   for (;;) {
     BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
     if (!row) return names;
+    after = {query.integer(6), query.integer(7)};
     DescribedName name;
     BLOBCACHE_ASSIGN_OR_RETURN(name.path, path_of_entry(query.integer(4), query.bytes(5)));
     name.mode = static_cast<mode_t>(query.integer(0));
@@ -281,6 +321,28 @@ absl::StatusOr<std::vector<BlobRow>> CatalogReader::oldest_cached(size_t limit) 
   Query query = database_.query(kOldestCached);
   query.bind(as_limit(limit));
   return all_rows(query, &read_blob);
+}
+
+absl::StatusOr<std::vector<BlobRow>> CatalogReader::list_unnamed(page::Retention retention,
+                                                                 const UnnamedCursor& after,
+                                                                 absl::Time before, size_t limit) {
+  Query query = database_.query(kListUnnamed);
+  query.bind(int64_t{retention == page::Retention::kKept}).bind(before);
+  query.bind(after.since).bind(after.blob).bind(as_limit(limit));
+  return all_rows(query, &read_blob);
+}
+
+absl::StatusOr<int64_t> CatalogReader::newest_blob() {
+  Query query = database_.query(kNewestBlob);
+  BLOBCACHE_RETURN_IF_ERROR(query.step().status());
+  return query.integer(0);
+}
+
+absl::Status CatalogReader::check() {
+  Query query = database_.query("PRAGMA integrity_check(1)");
+  BLOBCACHE_ASSIGN_OR_RETURN(const bool answered, query.step());
+  if (!answered || query.bytes(0) == "ok") return absl::OkStatus();
+  return absl::DataLossError(fmt::format("the catalog is damaged: {}", query.bytes(0)));
 }
 
 absl::StatusOr<bool> CatalogReader::any_expired(absl::Time before) {
@@ -329,6 +391,12 @@ absl::Status CatalogWriter::set_retention(int64_t blob, std::optional<absl::Time
   return query.run();
 }
 
+absl::Status CatalogWriter::set_pinned(int64_t blob, bool pinned) {
+  Query query = database_.query(kSetPinned);
+  query.bind(int64_t{pinned}).bind(blob);
+  return query.run();
+}
+
 absl::StatusOr<bool> CatalogWriter::is_named(int64_t blob) {
   Query query = database_.query(kIsNamed);
   query.bind(blob);
@@ -357,9 +425,10 @@ absl::StatusOr<uint64_t> CatalogWriter::expire(absl::Time before) {
 
 absl::StatusOr<int64_t> CatalogWriter::insert_file(const FileRow& row) {
   Query query = database_.query(kInsertFile);
-  query.bind(row.is_directory ? kDirectoryType : kFileType).bind(int64_t{row.mode});
+  query.bind(static_cast<int64_t>(row.kind)).bind(int64_t{row.mode});
   query.bind(int64_t{row.uid}).bind(int64_t{row.gid}).bind(row.modified).bind(row.changed);
   row.blob ? query.bind(*row.blob) : query.bind_null();
+  row.volume ? query.bind(*row.volume) : query.bind_null();
   BLOBCACHE_RETURN_IF_ERROR(query.run());
   return database_.last_insert_id();
 }

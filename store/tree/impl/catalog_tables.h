@@ -29,13 +29,17 @@ struct BlobRow {
   absl::Time created;
   std::optional<absl::Time> unnamed_since;  ///< absent while a name holds the blob
   page::Retention retention = page::Retention::kKept;
+  bool pinned = false;     ///< kept until it is unpinned, with a name or without
   std::string inline_map;  ///< read by the calls that say so, else empty
 };
 
-/// A row of `file` with what it needs of its blob. Value type.
+/// What a row of `file` stands for, as its column `type` has it.
+enum class FileKind : uint8_t { kDirectory = 1, kFile = 2, kVolume = 3 };
+
+/// A row of `file` with what it needs of its blob or volume. Value type.
 struct FileRow {
   int64_t id = 0;
-  bool is_directory = false;
+  FileKind kind = FileKind::kFile;
   mode_t mode = 0;
   uid_t uid = 0;
   gid_t gid = 0;
@@ -44,7 +48,26 @@ struct FileRow {
   uint32_t links = 0;
   std::optional<int64_t> blob;         ///< a file's content
   std::optional<page::ObjectKey> key;  ///< the blob's; absent for a file: the catalog is damaged
-  uint64_t size_bytes = 0;             ///< the blob's
+  std::optional<int64_t> volume;       ///< what a volume's name stands for
+  uint64_t size_bytes = 0;             ///< the blob's or the volume's
+  bool pinned = false;                 ///< the blob is
+};
+
+/// An origin's file that a volume is laid over. Value type.
+struct OriginBase {
+  std::string origin;   ///< its name
+  std::string path;     ///< in the origin
+  page::ObjectKey key;  ///< of the version
+};
+
+/// A row of `volume`. Value type.
+struct VolumeRow {
+  int64_t id = 0;
+  page::Incarnation incarnation;  ///< names its folder
+  uint64_t size_bytes = 0;
+  std::optional<int64_t> base;            ///< a row of `blob`, held as by a name
+  std::optional<OriginBase> origin_base;  ///< instead
+  absl::Time created;
 };
 
 /// A row of `dentry` with its file. Value type.
@@ -52,6 +75,18 @@ struct EntryRow {
   int64_t id = 0;
   std::string name;
   FileRow file;
+};
+
+/// Where a walk of the blobs without a name stands: after this one. Value type.
+struct UnnamedCursor {
+  absl::Time since = absl::InfinitePast();
+  int64_t blob = 0;
+};
+
+/// Where a walk of a blob's names stands: after this one. Value type.
+struct NameCursor {
+  int64_t file = 0;
+  int64_t entry = 0;
 };
 
 /// The one row of `totals`. Value type.
@@ -78,11 +113,13 @@ class CatalogReader {
   [[nodiscard]] absl::StatusOr<std::vector<EntryRow>> list_entries(int64_t parent, int64_t after,
                                                                    size_t limit);
   [[nodiscard]] absl::StatusOr<bool> has_entries(int64_t parent);
-  /// A path of a name that holds `blob`, "files/a/b"; nullopt when there is none.
+  /// A path of a name or volume that holds `blob`, "files/a/b"; nullopt when there is none.
   [[nodiscard]] absl::StatusOr<std::optional<std::string>> path_of_blob(int64_t blob);
 
-  /// The names that hold `blob`, those that were bound first going first, at most `limit`.
+  /// The names that hold `blob`, those that were bound first going first, at most `limit` from the
+  /// first one after `after`, which moves on to the last of them.
   [[nodiscard]] absl::StatusOr<std::vector<DescribedName>> names_of_blob(int64_t blob,
+                                                                         NameCursor& after,
                                                                          size_t limit);
 
   /// Without its map.
@@ -96,10 +133,25 @@ class CatalogReader {
   /// Cached blobs that take disk space, those that lost their last name first going first; without
   /// maps.
   [[nodiscard]] absl::StatusOr<std::vector<BlobRow>> oldest_cached(size_t limit);
-  /// Whether a kept blob has had no name since `before` or longer.
+  /// Blobs, not pinned, that have had no name since `before` or longer, those that lost it first
+  /// going first, from the first one after `after`; without maps.
+  [[nodiscard]] absl::StatusOr<std::vector<BlobRow>> list_unnamed(page::Retention retention,
+                                                                  const UnnamedCursor& after,
+                                                                  absl::Time before, size_t limit);
+  /// The highest id of a blob; 0 when there is none.
+  [[nodiscard]] absl::StatusOr<int64_t> newest_blob();
+  /// Whether a kept blob that is not pinned has had no name since `before` or longer.
   [[nodiscard]] absl::StatusOr<bool> any_expired(absl::Time before);
 
+  [[nodiscard]] absl::StatusOr<std::optional<VolumeRow>> find_volume(int64_t volume);
+  [[nodiscard]] absl::StatusOr<bool> has_volume(const page::Incarnation& incarnation);
+  /// In the order of their ids, from the first one above `after`.
+  [[nodiscard]] absl::StatusOr<std::vector<VolumeRow>> list_volumes(int64_t after, size_t limit);
+
   [[nodiscard]] absl::StatusOr<Totals> totals();
+
+  /// Reads the whole catalog: DATA_LOSS, with what is wrong first, when its file is damaged. Slow.
+  [[nodiscard]] absl::Status check();
 
  protected:
   Database& database_;
@@ -122,11 +174,18 @@ class CatalogWriter : public CatalogReader {
   [[nodiscard]] absl::Status replace_copy(const BlobRow& row);
   [[nodiscard]] absl::Status set_retention(int64_t blob, std::optional<absl::Time> unnamed_since,
                                            page::Retention retention);
+  [[nodiscard]] absl::Status set_pinned(int64_t blob, bool pinned);
+  /// Whether a name or a volume holds it.
   [[nodiscard]] absl::StatusOr<bool> is_named(int64_t blob);
   [[nodiscard]] absl::Status delete_blob(int64_t blob);
-  /// Makes every kept blob that has had no name since `before` or longer cached. Returns their disk
-  /// bytes.
+  /// Makes every kept blob that is not pinned and has had no name since `before` or longer cached.
+  /// Returns their disk bytes.
   [[nodiscard]] absl::StatusOr<uint64_t> expire(absl::Time before);
+
+  /// `row.id` is ignored; returns the new one.
+  [[nodiscard]] absl::StatusOr<int64_t> insert_volume(const VolumeRow& row);
+  [[nodiscard]] absl::Status resize_volume(int64_t volume, uint64_t size_bytes);
+  [[nodiscard]] absl::Status delete_volume(int64_t volume);
 
   /// `row.id` and `row.links` are ignored; returns the new id.
   [[nodiscard]] absl::StatusOr<int64_t> insert_file(const FileRow& row);

@@ -1,25 +1,208 @@
 #include "store/tree/impl/describer.h"
 
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <iterator>
 #include <optional>
 #include <utility>
 
+#include "absl/container/btree_map.h"
 #include "base/status.h"
+#include "base/unique_fd.h"
 
 namespace blobcache::tree {
+namespace {
 
-void Describer::describe(const std::vector<int64_t>& blobs) {
-  for (const int64_t blob : blobs) {
-    const absl::MutexLock lock(&mutex_);
-    const absl::Status status = describe_one(blob);
-    if (status.ok() || absl::IsNotFound(status)) continue;
-    spdlog::warn("a blob's file does not tell its names, should the catalog be lost: {}",
-                 base::message(status));
+/// So many names are read at a time.
+constexpr size_t kNamesStep = 512;
+
+}  // namespace
+
+struct Describer::Told {
+  BlobRow blob;
+  std::optional<std::string> text;  ///< none when the names do not fit
+  std::string elsewhere;            ///< what the attribute says then
+
+  /// nullopt when the blob is gone.
+  static absl::StatusOr<std::optional<Told>> read(Catalog& catalog_file, int64_t blob) {
+    Catalog::Lease catalog = catalog_file.read();
+    BLOBCACHE_RETURN_IF_ERROR(catalog.freeze());
+    BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<BlobRow> row, catalog->find_blob_by_id(blob));
+    if (!row) return std::optional<Told>();
+    Description description{
+        .key = row->key, .size_bytes = row->size_bytes, .pinned = row->pinned, .names = {}};
+    NameCursor from;
+    BLOBCACHE_ASSIGN_OR_RETURN(description.names, catalog->names_of_blob(blob, from, kMaxNames));
+    return std::optional<Told>(
+        Told{*row, format_description(description), format_names_elsewhere(description)});
+  }
+};
+
+Describer::Describer(Catalog& catalog, page::PageStore& store, std::filesystem::path mark)
+    : catalog_(catalog), store_(store), mark_(std::move(mark)) {
+  const absl::MutexLock lock(&mutex_);
+  // Of a new store everything will be told.
+  const absl::StatusOr<int64_t> newest = catalog_.read()->newest_blob();
+  looked_at_all_ = ::access(mark_.c_str(), F_OK) == 0 || (newest.ok() && *newest == 0);
+  make_mark();
+}
+
+void Describer::expect(std::vector<DescriptionChange> changes) {
+  if (changes.empty()) return;
+  const absl::MutexLock lock(&expected_mutex_);
+  std::move(changes.begin(), changes.end(), std::back_inserter(expected_));
+}
+
+void Describer::tell() {
+  const absl::MutexLock lock(&mutex_);
+  // Of one blob in the order they came.
+  absl::btree_map<int64_t, std::vector<DescriptionChange>> by_blob;
+  {
+    const absl::MutexLock expected_lock(&expected_mutex_);
+    for (DescriptionChange& change : std::exchange(expected_, {})) {
+      by_blob[change.blob].push_back(std::move(change));
+    }
+  }
+  for (const auto& [blob, changes] : by_blob) note(blob, tell_changes(changes));
+}
+
+absl::Status Describer::tell_changes(Changes changes) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const bool added, add_to_file(changes));
+  return added ? absl::OkStatus() : describe(changes.front().blob);
+}
+
+absl::StatusOr<bool> Describer::add_to_file(Changes changes) {
+  const DescriptionChange& last = changes.back();
+  Description head{
+      .key = last.key, .size_bytes = last.size_bytes, .pinned = last.pinned, .names = {}};
+  const std::string elsewhere = format_names_elsewhere(head);
+  page::Descriptions& files = store_.descriptions();
+  bool carried = true;
+  std::vector<std::string> records;
+  for (const DescriptionChange& change : changes) {
+    switch (change.kind) {
+      case DescriptionChange::Kind::kBound:
+        records.push_back(format_bound(change.name));
+        break;
+      case DescriptionChange::Kind::kGone:
+        records.push_back(format_gone(change.name.path));
+        break;
+      case DescriptionChange::Kind::kPinned:
+        records.push_back(format_pinned(change.pinned));
+        break;
+      case DescriptionChange::Kind::kMoved:
+        BLOBCACHE_ASSIGN_OR_RETURN(
+            const bool had_file,
+            files.hand_over(change.key, change.moved_from, change.incarnation, elsewhere));
+        carried = carried && had_file;
+        break;
+    }
+  }
+  if (!carried || untold_.contains(last.blob)) return false;
+  // An attribute that tells names was written by a version that knows no names files, or is enough.
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<std::string> attribute,
+                             files.attribute(last.key, last.incarnation));
+  head.pinned = !head.pinned;
+  const bool told_otherwise = attribute && *attribute == format_names_elsewhere(head);
+  if (attribute && *attribute != elsewhere && !told_otherwise) return false;
+  BLOBCACHE_ASSIGN_OR_RETURN(const bool added, files.append(last.key, last.incarnation, records));
+  if (!added || !told_otherwise) return added;
+  BLOBCACHE_RETURN_IF_ERROR(files.replace_attribute(last.key, last.incarnation, elsewhere));
+  return true;
+}
+
+absl::Status Describer::describe(int64_t blob) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<Told> told, Told::read(catalog_, blob));
+  if (!told) return absl::OkStatus();
+  const page::ObjectKey& key = told->blob.key;
+  const page::Incarnation& incarnation = told->blob.incarnation;
+  page::Descriptions& files = store_.descriptions();
+  if (told->text) {
+    BLOBCACHE_ASSIGN_OR_RETURN(const bool stored,
+                               files.set_attribute(key, incarnation, *told->text));
+    if (stored) return files.remove_file(key, incarnation);
+  }
+  BLOBCACHE_RETURN_IF_ERROR(write_file(told->blob));
+  return files.replace_attribute(key, incarnation, told->elsewhere);
+}
+
+absl::Status Describer::mend(int64_t blob) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<Told> told, Told::read(catalog_, blob));
+  if (!told) return absl::OkStatus();
+  page::Descriptions& files = store_.descriptions();
+  if (told->text && files.has_attributes()) return describe(blob);
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<std::string> attribute,
+                             files.attribute(told->blob.key, told->blob.incarnation));
+  if (!attribute || *attribute == told->elsewhere) {
+    BLOBCACHE_ASSIGN_OR_RETURN(const bool right, file_is_right(told->blob));
+    if (right) return absl::OkStatus();
+  }
+  return describe(blob);
+}
+
+/// In steps: what changes meanwhile is told after this, by who changed it.
+absl::Status Describer::for_each_name(const BlobRow& blob,
+                                      absl::FunctionRef<absl::Status(const DescribedName&)> visit) {
+  for (NameCursor after;;) {
+    BLOBCACHE_ASSIGN_OR_RETURN(const std::vector<DescribedName> names,
+                               catalog_.read()->names_of_blob(blob.id, after, kNamesStep));
+    for (const DescribedName& name : names) BLOBCACHE_RETURN_IF_ERROR(visit(name));
+    if (names.size() < kNamesStep) return absl::OkStatus();
   }
 }
 
-void Describer::describe_all(absl::FunctionRef<bool()> stop) {
+absl::Status Describer::write_file(const BlobRow& blob) {
+  return store_.descriptions().write_file(
+      blob.key, blob.incarnation, [&](page::Descriptions::AddRecord add) {
+        if (blob.pinned) BLOBCACHE_RETURN_IF_ERROR(add(format_pinned(true)));
+        return for_each_name(blob,
+                             [&](const DescribedName& name) { return add(format_bound(name)); });
+      });
+}
+
+absl::StatusOr<bool> Describer::file_is_right(const BlobRow& blob) {
+  NameReplay replay;
+  const absl::Status read = store_.descriptions().read_file(
+      blob.key, blob.incarnation, [&](std::string_view record) { replay.take(record); });
+  if (absl::IsNotFound(read) || absl::IsDataLoss(read) || !replay.whole()) return false;
+  BLOBCACHE_RETURN_IF_ERROR(read);
+  size_t names = 0;
+  bool same = replay.pinned() == blob.pinned;
+  BLOBCACHE_RETURN_IF_ERROR(for_each_name(blob, [&](const DescribedName& name) {
+    const auto told = replay.names().find(name.path);
+    same = same && told != replay.names().end() && told->second == name;
+    ++names;
+    return absl::OkStatus();
+  }));
+  return same && names == replay.names().size();
+}
+
+void Describer::note(int64_t blob, const absl::Status& status) {
+  if (status.ok() || absl::IsNotFound(status)) {
+    untold_.erase(blob);
+    return;
+  }
+  spdlog::warn(
+      "a blob's files do not tell all of its names, or its pin, should the catalog be lost; it "
+      "will be tried again: {}",
+      base::message(status));
+  untold_.insert(blob);
+  if (::unlink(mark_.c_str()) != 0 && errno != ENOENT) {
+    spdlog::warn("and if it does not work before the next start, neither will it then: {}",
+                 base::message(base::errno_error(errno, mark_.string())));
+  }
+}
+
+void Describer::look_at(int64_t blob) {
+  const absl::MutexLock lock(&mutex_);
+  note(blob, mend(blob));
+}
+
+void Describer::tell_all(absl::FunctionRef<bool()> stop) {
   constexpr size_t kStep = 128;
   for (int64_t after = 0;;) {
     const absl::StatusOr<std::vector<BlobRow>> rows = catalog_.read()->list_blobs(after, kStep);
@@ -27,41 +210,42 @@ void Describer::describe_all(absl::FunctionRef<bool()> stop) {
       spdlog::warn("looking at what blobs' files tell: {}", base::message(rows.status()));
       return;
     }
-    if (rows->empty()) return;
+    if (rows->empty()) break;
     for (const BlobRow& row : *rows) {
       if (stop()) return;
-      describe({row.id});
+      look_at(row.id);
     }
     after = rows->back().id;
   }
+  const absl::MutexLock lock(&mutex_);
+  looked_at_all_ = true;
+  make_mark();
 }
 
-absl::Status Describer::describe_one(int64_t blob) {
-  Description description;
-  page::Incarnation incarnation;
-  {
-    Catalog::Lease catalog = catalog_.read();
-    BLOBCACHE_RETURN_IF_ERROR(catalog.freeze());
-    BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<BlobRow> row, catalog->find_blob_by_id(blob));
-    if (!row) return absl::OkStatus();
-    BLOBCACHE_ASSIGN_OR_RETURN(description.names, catalog->names_of_blob(blob, kMaxNames));
-    description.key = row->key;
-    description.size_bytes = row->size_bytes;
-    incarnation = row->incarnation;
-  }
-  return write(incarnation, std::move(description));
+bool Describer::has_looked_at_all() {
+  const absl::MutexLock lock(&mutex_);
+  return looked_at_all_;
 }
 
-/// Some file systems have room for much less than kMaxDescriptionBytes: then fewer names are told.
-absl::Status Describer::write(const page::Incarnation& incarnation, Description description) {
-  for (;;) {
-    const absl::Status status =
-        store_.describe(description.key, incarnation, format_description(description));
-    const bool too_long = absl::IsResourceExhausted(status) || absl::IsOutOfRange(status);
-    if (!too_long || description.names.empty()) return status;
-    description.names.resize(description.names.size() / 2);
-    description.more_names = true;
+void Describer::try_again() {
+  const absl::MutexLock lock(&mutex_);
+  if (untold_.empty()) return;
+  for (const int64_t blob : absl::btree_set<int64_t>(untold_)) {
+    const absl::Status status = describe(blob);
+    if (!status.ok() && !absl::IsNotFound(status)) return;
+    untold_.erase(blob);
   }
+  spdlog::info("what could not be told of blobs is told now");
+  make_mark();
+}
+
+/// Not synced: without it a start does too much, and after a power cut it does so anyway.
+void Describer::make_mark() {
+  if (!looked_at_all_ || !untold_.empty()) return;
+  const base::UniqueFd fd(::open(mark_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (fd.valid()) return;
+  spdlog::warn("the next start looks at all blobs' files again: {}",
+               base::message(base::errno_error(errno, mark_.string())));
 }
 
 }  // namespace blobcache::tree

@@ -18,6 +18,9 @@ namespace blobcache::tree {
 namespace {
 
 constexpr std::string_view kVersionLine = "blobcache 2";
+constexpr std::string_view kPinned = "pinned";
+constexpr std::string_view kNotPinned = "not pinned";
+constexpr std::string_view kPinnedLine = "pinned\n";
 constexpr std::string_view kMoreLine = "more names";
 constexpr mode_t kPermissionBits = 07777;
 
@@ -82,8 +85,21 @@ absl::Status damaged(std::string_view why) {
   return absl::DataLossError(fmt::format("its description {}", why));
 }
 
+absl::StatusOr<std::string> parse_path(std::string_view text) {
+  std::optional<std::string> path = percent_decode(text);
+  if (!path) return damaged("has a name that is not encoded rightly");
+  const absl::StatusOr<PathNames> names = split_path(*path);
+  if (!names.ok()) {
+    return damaged(fmt::format("has a wrong name: {}", base::message(names.status())));
+  }
+  if (path->starts_with('/') || !check_bindable(*names).ok()) {
+    return damaged("has a name that is not beneath files/");
+  }
+  return *std::move(path);
+}
+
 std::string format_name(const DescribedName& name) {
-  return fmt::format("name {:o} {} {} {} {}\n", name.mode, name.uid, name.gid,
+  return fmt::format("name {:o} {} {} {} {}", name.mode, name.uid, name.gid,
                      std::max<int64_t>(0, absl::ToUnixNanos(name.modified)),
                      percent_encode(name.path));
 }
@@ -100,21 +116,15 @@ absl::StatusOr<DescribedName> parse_name(std::string_view text) {
   const std::optional<uint64_t> gid = number(kMaxId, 10);
   const std::optional<uint64_t> modified = number(std::numeric_limits<int64_t>::max(), 10);
   if (!mode || !uid || !gid || !modified) return damaged("has a name with wrong numbers");
-  std::optional<std::string> path = percent_decode(text);
-  if (!path) return damaged("has a name that is not encoded rightly");
-  const absl::StatusOr<PathNames> names = split_path(*path);
-  if (!names.ok()) return base::annotate(names.status(), "its description has a wrong name");
-  if (path->starts_with('/') || !check_bindable(*names).ok()) {
-    return damaged("has a name that is not beneath files/");
-  }
-  return DescribedName{.path = *std::move(path),
+  BLOBCACHE_ASSIGN_OR_RETURN(std::string path, parse_path(text));
+  return DescribedName{.path = std::move(path),
                        .mode = static_cast<mode_t>(*mode),
                        .uid = static_cast<uid_t>(*uid),
                        .gid = static_cast<gid_t>(*gid),
                        .modified = absl::FromUnixNanos(static_cast<int64_t>(*modified))};
 }
 
-/// The three lines that every description begins with.
+/// The three lines that every description begins with, and the one that some have beside them.
 absl::Status parse_head(std::string_view& text, Description& description) {
   const std::string_view version = take_until(text, '\n').value_or("");
   if (version != kVersionLine) {
@@ -130,25 +140,33 @@ absl::Status parse_head(std::string_view& text, Description& description) {
   const std::optional<uint64_t> bytes = parse_number(size.value_or(""), page::kMaxObjectSize);
   if (!bytes) return damaged("has no right size");
   description.size_bytes = *bytes;
+  description.pinned = text.starts_with(kPinnedLine);
+  if (description.pinned) text.remove_prefix(kPinnedLine.size());
   return absl::OkStatus();
 }
 
 }  // namespace
 
-std::string format_description(const Description& description) {
+std::optional<std::string> format_description(const Description& description) {
   std::string text = fmt::format("{}\ndigest {}\nsize {}\n", kVersionLine,
                                  format_digest(description.key), description.size_bytes);
-  bool more = description.more_names;
+  if (description.pinned) text += kPinnedLine;
   for (const DescribedName& name : description.names) {
-    const std::string line = format_name(name);
-    if (text.size() + line.size() + kMoreLine.size() + 1 > kMaxDescriptionBytes) {
-      more = true;
-      break;
-    }
-    text += line;
+    text += fmt::format("{}\n", format_name(name));
+    if (text.size() > kMaxDescriptionBytes) return std::nullopt;
   }
-  if (more) text += fmt::format("{}\n", kMoreLine);
+  if (description.more_names) text += fmt::format("{}\n", kMoreLine);
+  if (text.size() > kMaxDescriptionBytes) return std::nullopt;
   return text;
+}
+
+std::string format_names_elsewhere(const Description& description) {
+  Description head;
+  head.key = description.key;
+  head.size_bytes = description.size_bytes;
+  head.pinned = description.pinned;
+  head.more_names = true;
+  return *format_description(head);
 }
 
 absl::StatusOr<Description> parse_description(std::string_view text) {
@@ -165,12 +183,37 @@ absl::StatusOr<Description> parse_description(std::string_view text) {
     }
     const std::optional<std::string_view> name = after_word(*line, "name");
     if (!name) return damaged("has a line that this program does not know");
-    absl::StatusOr<DescribedName> parsed = parse_name(*name);
-    if (!parsed.ok())
-      return base::error(absl::StatusCode::kDataLoss, base::message(parsed.status()));
-    description.names.push_back(*std::move(parsed));
+    BLOBCACHE_ASSIGN_OR_RETURN(DescribedName parsed, parse_name(*name));
+    description.names.push_back(std::move(parsed));
   }
   return description;
+}
+
+std::string format_bound(const DescribedName& name) { return format_name(name); }
+
+std::string format_gone(std::string_view path) {
+  return fmt::format("gone {}", percent_encode(path));
+}
+
+std::string format_pinned(bool pinned) { return std::string(pinned ? kPinned : kNotPinned); }
+
+void NameReplay::take(std::string_view record) {
+  if (record == kPinned || record == kNotPinned) {
+    pinned_ = record == kPinned;
+    return;
+  }
+  if (const std::optional<std::string_view> gone = after_word(record, "gone")) {
+    const absl::StatusOr<std::string> path = parse_path(*gone);
+    if (path.ok()) names_.erase(*path);
+    whole_ = whole_ && path.ok();
+    return;
+  }
+  const std::optional<std::string_view> bound = after_word(record, "name");
+  absl::StatusOr<DescribedName> name = parse_name(bound.value_or(""));
+  whole_ = whole_ && name.ok();
+  if (!name.ok()) return;
+  std::string path = name->path;
+  names_.insert_or_assign(std::move(path), *std::move(name));
 }
 
 }  // namespace blobcache::tree

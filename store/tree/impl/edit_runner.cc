@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <utility>
+
 #include "base/status.h"
 
 namespace blobcache::tree {
@@ -24,11 +26,12 @@ absl::StatusOr<Effects> EditRunner::run(Edit edit, WriteQueue::Committed committ
     if (effects.kept_to_cached_bytes > 0) {
       store_.change_retention(Retention::kKept, Retention::kCached, effects.kept_to_cached_bytes);
     }
+    describer_.expect(std::move(effects.told));
     committed();
   };
   BLOBCACHE_RETURN_IF_ERROR(catalog_.write(apply, account, object));
+  describer_.tell();
   remove_files(effects);
-  describer_.describe(effects.renamed);
   listeners_.notify(effects.names);
   return effects;
 }
@@ -39,7 +42,12 @@ absl::StatusOr<Effects> EditRunner::run(Edit edit) {
 
 void EditRunner::remove_files(const Effects& effects) {
   if (effects.removed.empty()) return;
-  const absl::MutexLock lock(&removal_mutex_);
+  {
+    // Who has found one of them by its row attaches it before this or not at all. To unlink large
+    // files may take seconds, which nobody has to wait for.
+    const absl::MutexLock lock(&removal_mutex_);
+    for (const BlobRow& blob : effects.removed) store_.detach(blob.key, blob.incarnation);
+  }
   for (const BlobRow& blob : effects.removed) {
     const absl::Status status =
         store_.remove(blob.key, blob.incarnation, blob.retention, blob.disk_bytes);

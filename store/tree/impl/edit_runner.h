@@ -1,5 +1,8 @@
 #pragma once
 
+#include <filesystem>
+#include <utility>
+
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -14,9 +17,10 @@
 namespace blobcache::tree {
 
 /// Runs edits of the tree and sees their effects through, in an order that survives a kill at any
-/// moment: the new object's files, catalog commit, then the page store's accounts, then the files
-/// of removed blobs, then the descriptions of those with other names, then the listeners. A kill
-/// before the commit or before the files are removed leaves orphans, which the next start removes.
+/// moment: the new object's files, catalog commit, then the page store's accounts, then the
+/// descriptions of blobs with other names or a new copy, then the files of what was removed (a new
+/// copy has taken over by then what the former one's files tell), then the listeners. A kill before
+/// the commit or before the files are removed leaves orphans, which the next start removes.
 ///
 /// Thread-safe. What it is given must outlive it.
 class EditRunner {
@@ -24,8 +28,13 @@ class EditRunner {
   /// As WriteQueue::Apply. `effects` is empty at each call.
   using Edit = absl::FunctionRef<absl::Status(CatalogWriter&, Effects& effects)>;
 
-  EditRunner(Catalog& catalog, page::PageStore& store, ListenerList& listeners)
-      : catalog_(catalog), store_(store), listeners_(listeners), describer_(catalog, store) {}
+  /// `mark` as Describer.
+  EditRunner(Catalog& catalog, page::PageStore& store, ListenerList& listeners,
+             std::filesystem::path mark)
+      : catalog_(catalog),
+        store_(store),
+        listeners_(listeners),
+        describer_(catalog, store, std::move(mark)) {}
 
   /// Returns when the edit is durable and its effects are done. `committed` as
   /// WriteQueue::Committed; `object` (sealed) is made durable first.

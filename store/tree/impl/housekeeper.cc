@@ -6,19 +6,22 @@
 #include <utility>
 
 #include "base/status.h"
+#include "store/tree/garbage.h"
+#include "store/tree/impl/garbage_collector.h"
 
 namespace blobcache::tree {
 
 Housekeeper::Housekeeper(Catalog& catalog, page::PageStore& store, EditRunner& edits,
-                         Ballast& ballast, OpenObjects& open_objects, absl::Duration unnamed_ttl,
-                         Clock clock)
+                         Ballast& ballast, OpenObjects& open_objects, VolumeSet& volumes,
+                         Timing timing)
     : catalog_(catalog),
       store_(store),
       edits_(edits),
       ballast_(ballast),
       open_objects_(open_objects),
-      unnamed_ttl_(unnamed_ttl),
-      clock_(std::move(clock)) {
+      volumes_(volumes),
+      unnamed_ttl_(timing.unnamed_ttl),
+      clock_(std::move(timing.clock)) {
   store_.set_reclaimer(this);
   thread_ = std::thread([this] { work(); });
 }
@@ -66,10 +69,22 @@ uint64_t Housekeeper::reclaim(uint64_t bytes) {
   return given_up;
 }
 
+uint64_t Housekeeper::reclaim_files(uint64_t files) {
+  uint64_t given_up = 0;
+  while (given_up < files && reclaim(1) > 0) ++given_up;
+  return given_up;
+}
+
 void Housekeeper::work() {
   remove_orphans();
+  remove_orphan_volumes();
   // A kill may have come between a commit and what blobs' files tell of it.
-  if (!catalog_.was_closed()) edits_.describer().describe_all([this] { return stopping(); });
+  Describer& describer = edits_.describer();
+  // What they tell is not changed after a catalog that may know less.
+  const bool look = !catalog_.was_closed() || !describer.has_looked_at_all();
+  if (look && catalog_.vouch().ok()) {
+    describer.tell_all([this] { return stopping(); });
+  }
   // Accounts that lag behind only make a put look for expired blobs itself.
   const absl::Duration period = std::clamp(unnamed_ttl_ / 4, absl::Seconds(1), absl::Minutes(1));
   for (;;) {
@@ -80,28 +95,41 @@ void Housekeeper::work() {
     const absl::Status status = expire();
     if (!status.ok()) spdlog::warn("looking for expired blobs: {}", base::message(status));
     ballast_.make();
+    describer.try_again();
   }
 }
 
 void Housekeeper::remove_orphans() {
-  const absl::StatusOr<uint64_t> removed = store_.remove_orphans(
-      [this](const page::ObjectKey& key, const page::Incarnation& incarnation) {
-        return is_known(key, incarnation);
-      });
-  if (!removed.ok()) {
-    spdlog::warn("looking for files that no blob owns: {}", base::message(removed.status()));
-  } else if (*removed > 0) {
-    spdlog::info("removed {} files that an earlier stop had left without a blob", *removed);
+  /// Counts; ends with the housekeeper.
+  class Sweep final : public GarbageWatcher {
+   public:
+    explicit Sweep(Housekeeper& housekeeper) : housekeeper_(housekeeper) {}
+    bool wants_more() override { return !housekeeper_.stopping(); }
+    void on_garbage(const Garbage& /*garbage*/) override { ++removed; }
+    uint64_t removed = 0;
+
+   private:
+    Housekeeper& housekeeper_;
+  };
+  Sweep sweep(*this);
+  const absl::Status status =
+      GarbageCollector(catalog_, store_, edits_, ballast_).collect_files(/*dry_run=*/false, sweep);
+  if (!status.ok() && !absl::IsCancelled(status)) {
+    spdlog::warn("looking for files that no blob owns: {}", base::message(status));
+  }
+  if (sweep.removed > 0) {
+    spdlog::info("removed {} files that an earlier stop had left without a blob", sweep.removed);
   }
 }
 
-/// In doubt (an error, a stop) a file is known: what is not removed now is removed by the next
-/// start.
-bool Housekeeper::is_known(const page::ObjectKey& key, const page::Incarnation& incarnation) {
-  if (stopping()) return true;
-  const absl::StatusOr<std::optional<BlobRow>> blob = catalog_.read()->find_blob(key);
-  if (!blob.ok()) return true;
-  return blob->has_value() && (*blob)->incarnation == incarnation;
+void Housekeeper::remove_orphan_volumes() {
+  const absl::StatusOr<uint64_t> removed = volumes_.remove_orphans();
+  if (!removed.ok()) {
+    spdlog::warn("looking for volumes that are not in the catalog: {}",
+                 base::message(removed.status()));
+  } else if (*removed > 0) {
+    spdlog::info("removed {} volumes that an earlier stop had left half made", *removed);
+  }
 }
 
 bool Housekeeper::stopping() {

@@ -12,6 +12,7 @@
 #include "store/tree/impl/catalog.h"
 #include "store/tree/impl/edit_runner.h"
 #include "store/tree/impl/open_objects.h"
+#include "store/tree/impl/volume_set.h"
 
 namespace blobcache::tree {
 
@@ -28,9 +29,13 @@ namespace blobcache::tree {
 class Housekeeper final : public page::DiskReclaimer {
  public:
   using Clock = std::function<absl::Time()>;
+  struct Timing {
+    absl::Duration unnamed_ttl;
+    Clock clock;
+  };
 
   Housekeeper(Catalog& catalog, page::PageStore& store, EditRunner& edits, Ballast& ballast,
-              OpenObjects& open_objects, absl::Duration unnamed_ttl, Clock clock);
+              OpenObjects& open_objects, VolumeSet& volumes, Timing timing);
   ~Housekeeper() override;
   Housekeeper(const Housekeeper&) = delete;
   Housekeeper& operator=(const Housekeeper&) = delete;
@@ -38,6 +43,7 @@ class Housekeeper final : public page::DiskReclaimer {
   /// Turns what has expired by now from kept to cached. One look-up when nothing has.
   [[nodiscard]] absl::Status expire();
 
+  uint64_t reclaim_files(uint64_t files) override;
   uint64_t reclaim(uint64_t bytes) override;
 
  private:
@@ -46,7 +52,7 @@ class Housekeeper final : public page::DiskReclaimer {
 
   void work();
   void remove_orphans();
-  [[nodiscard]] bool is_known(const page::ObjectKey& key, const page::Incarnation& incarnation);
+  void remove_orphan_volumes();
   [[nodiscard]] bool stopping() ABSL_LOCKS_EXCLUDED(mutex_);
 
   Catalog& catalog_;
@@ -54,6 +60,7 @@ class Housekeeper final : public page::DiskReclaimer {
   EditRunner& edits_;
   Ballast& ballast_;
   OpenObjects& open_objects_;
+  VolumeSet& volumes_;
   const absl::Duration unnamed_ttl_;
   const Clock clock_;
 

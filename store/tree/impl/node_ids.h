@@ -7,11 +7,13 @@
 
 namespace blobcache::tree {
 
-// How node ids are made. None is ever used again, since SQLite's AUTOINCREMENT never reuses an id:
+// How node ids are made. One of the catalog is never used again, since SQLite's AUTOINCREMENT never
+// reuses an id:
 //
 //     1 .. 5              the directories that always are
 //     16 .. 2^56 - 1      a row of the table `file`: a directory or file under files/
 //     2^56 + n            row n of the table `blob`: blobs/<64 hex>
+//     2^62 .. 2^63 - 1    something beneath origins/, in memory alone; see origin_nodes.h
 //
 // They stay below 2^63, so that programs with a signed 64-bit ino_t read them right.
 
@@ -22,6 +24,14 @@ inline constexpr NodeId kVolumesNode = 5;
 inline constexpr NodeId kLastFixedNode = kVolumesNode;
 inline constexpr uint32_t kBlobTagShift = 56;
 inline constexpr NodeId kBlobTag = NodeId{1} << kBlobTagShift;
+
+inline constexpr NodeId kOriginTag = NodeId{1} << 62;
+
+/// A number for something of an origin, from the low bits of any.
+[[nodiscard]] constexpr NodeId origin_node(uint64_t bits) {
+  return kOriginTag | (bits & (kOriginTag - 1));
+}
+[[nodiscard]] constexpr bool is_origin_node(NodeId node) { return (node & kOriginTag) != 0; }
 
 [[nodiscard]] constexpr NodeId blob_node(int64_t blob) {
   return kBlobTag + static_cast<uint64_t>(blob);

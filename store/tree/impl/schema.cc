@@ -94,6 +94,37 @@ WHEN (SELECT blob IS NOT NULL FROM file WHERE id = old.file) BEGIN
 END;
 )sql";
 
+/// Version 2: blobs can be pinned. What expires, and what a collection takes, is found through an
+/// index that pinned ones are not in: however many there are, they cost a look-up nothing.
+constexpr const char* kVersion2 = R"sql(
+ALTER TABLE blob ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
+DROP INDEX blob_unnamed;
+CREATE INDEX blob_unnamed ON blob (kept, unnamed_since_ns)
+  WHERE unnamed_since_ns IS NOT NULL AND pinned = 0;
+)sql";
+
+/// Version 3: volumes. A volume's base is held by its row, as by a name. A volume is no blob, so
+/// its name is not one of those that `totals` counts.
+constexpr const char* kVersion3 = R"sql(
+CREATE TABLE volume (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  incarnation BLOB NOT NULL UNIQUE,
+  size_bytes INTEGER NOT NULL,
+  base INTEGER REFERENCES blob (id),
+  created_ns INTEGER NOT NULL
+) STRICT;
+CREATE INDEX volume_by_base ON volume (base) WHERE base IS NOT NULL;
+ALTER TABLE file ADD COLUMN volume INTEGER REFERENCES volume (id);
+CREATE INDEX file_by_volume ON file (volume) WHERE volume IS NOT NULL;
+)sql";
+
+/// Version 4: a volume may be laid over one version of an origin's file, which is no blob.
+constexpr const char* kVersion4 = R"sql(
+ALTER TABLE volume ADD COLUMN base_origin BLOB;
+ALTER TABLE volume ADD COLUMN base_path BLOB;
+ALTER TABLE volume ADD COLUMN base_key BLOB;
+)sql";
+
 /// The five directories that always are; see node_ids.h. The ids that follow are for what users
 /// make.
 constexpr const char* kFixedDirectory =
@@ -132,8 +163,14 @@ absl::Status create_version_1(Database& database) {
   return database.query(kFirstIds).run();
 }
 
+absl::Status add_pins(Database& database) { return database.execute(kVersion2); }
+
+absl::Status add_volumes(Database& database) { return database.execute(kVersion3); }
+
+absl::Status add_origin_bases(Database& database) { return database.execute(kVersion4); }
+
 /// kUpgrades[n] brings version n to n + 1.
-constexpr std::array kUpgrades = {&create_version_1};
+constexpr std::array kUpgrades = {&create_version_1, &add_pins, &add_volumes, &add_origin_bases};
 static_assert(kUpgrades.size() == kSchemaVersion);
 
 absl::StatusOr<int64_t> single_integer(Database& database, const char* sql) {

@@ -13,7 +13,7 @@
 namespace blobcache::tree {
 namespace {
 
-constexpr mode_t kDirectoryMode = 0755;
+constexpr mode_t kNewDirectoryMode = 0755;
 
 /// The first `count` names of `path`, for a message.
 std::string path_text(const PathNames& path, size_t count) {
@@ -38,7 +38,7 @@ absl::StatusOr<int64_t> find_parent(CatalogWriter& catalog, const PathNames& pat
     BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<EntryRow> entry,
                                catalog.find_entry(parent, path[depth]));
     if (!entry) return not_found(path, depth + 1);
-    if (!entry->file.is_directory) return not_a_directory(path, depth + 1);
+    if (entry->file.kind != FileKind::kDirectory) return not_a_directory(path, depth + 1);
     parent = entry->file.id;
   }
   return parent;
@@ -48,8 +48,8 @@ absl::StatusOr<int64_t> make_directory(CatalogWriter& catalog, int64_t parent,
                                        std::string_view name, const Creator& creator,
                                        absl::Time now, Effects& effects) {
   FileRow directory;
-  directory.is_directory = true;
-  directory.mode = kDirectoryMode;
+  directory.kind = FileKind::kDirectory;
+  directory.mode = kNewDirectoryMode;
   directory.uid = creator.uid;
   directory.gid = creator.gid;
   directory.modified = directory.changed = now;
@@ -67,7 +67,7 @@ absl::StatusOr<int64_t> make_parent(CatalogWriter& catalog, const PathNames& pat
   for (size_t depth = 1; depth + 1 < path.size(); ++depth) {
     BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<EntryRow> entry,
                                catalog.find_entry(parent, path[depth]));
-    if (entry && !entry->file.is_directory) return not_a_directory(path, depth + 1);
+    if (entry && entry->file.kind != FileKind::kDirectory) return not_a_directory(path, depth + 1);
     if (entry) {
       parent = entry->file.id;
       continue;
@@ -78,22 +78,42 @@ absl::StatusOr<int64_t> make_parent(CatalogWriter& catalog, const PathNames& pat
   return parent;
 }
 
-absl::Status hold_blob(CatalogWriter& catalog, const BlobRow& blob, std::optional<absl::Time> since,
+absl::Status tell_gone(CatalogWriter& catalog, int64_t blob, const PathNames& path,
                        Effects& effects) {
-  if (blob.retention == page::Retention::kCached) effects.cached_to_kept_bytes += blob.disk_bytes;
-  return catalog.set_retention(blob.id, since, page::Retention::kKept);
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<BlobRow> row, catalog.find_blob_by_id(blob));
+  if (!row) return absl::OkStatus();
+  DescriptionChange gone = describe_change(DescriptionChange::Kind::kGone, *row);
+  gone.name.path = fmt::format("{}", fmt::join(path, "/"));
+  effects.told.push_back(std::move(gone));
+  return absl::OkStatus();
 }
 
-/// `file` has lost an entry: without another one it goes, and its blob may have lost its last name.
-absl::Status drop_unlinked(CatalogWriter& catalog, int64_t file, absl::Time now, Effects& effects) {
+/// `file` has lost its entry at `path`: without another one it goes, and its blob may have lost its
+/// last name.
+absl::Status drop_unlinked(CatalogWriter& catalog, int64_t file, const PathNames& path,
+                           absl::Time now, Effects& effects) {
   BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<FileRow> row, catalog.find_file(file));
+  if (row && row->blob) {
+    BLOBCACHE_RETURN_IF_ERROR(tell_gone(catalog, *row->blob, path, effects));
+  }
   if (!row || row->links > 0) return absl::OkStatus();
   BLOBCACHE_RETURN_IF_ERROR(catalog.delete_file(file));
-  if (!row->blob) return absl::OkStatus();
-  effects.renamed.push_back(*row->blob);
-  BLOBCACHE_ASSIGN_OR_RETURN(const bool named, catalog.is_named(*row->blob));
-  if (named) return absl::OkStatus();
-  return catalog.set_retention(*row->blob, now, page::Retention::kKept);
+  return row->blob ? release_blob(catalog, *row->blob, now) : absl::OkStatus();
+}
+
+absl::Status set_pinned(CatalogWriter& catalog, const BlobRow& blob, bool pinned,
+                        Effects& effects) {
+  effects.told.push_back(describe_change(DescriptionChange::Kind::kPinned, blob));
+  effects.told.back().pinned = pinned;
+  return catalog.set_pinned(blob.id, pinned);
+}
+
+/// What keeps a blob for good, in words; nullopt: nothing does.
+absl::StatusOr<std::optional<std::string>> holder_of(CatalogWriter& catalog, const BlobRow& blob) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<std::string> path, catalog.path_of_blob(blob.id));
+  if (path) return fmt::format("held by {}{}", printable(*path), blob.pinned ? ", and pinned" : "");
+  if (!blob.pinned) return std::nullopt;
+  return fmt::format("pinned; \"blobcachectl unpin sha256:{}\" lets it go", blob.key.hex());
 }
 
 absl::Status delete_blob(CatalogWriter& catalog, BlobRow blob, Effects& effects) {
@@ -104,6 +124,29 @@ absl::Status delete_blob(CatalogWriter& catalog, BlobRow blob, Effects& effects)
 }
 
 }  // namespace
+
+DescriptionChange describe_change(DescriptionChange::Kind kind, const BlobRow& blob) {
+  DescriptionChange change;
+  change.kind = kind;
+  change.blob = blob.id;
+  change.key = blob.key;
+  change.incarnation = blob.incarnation;
+  change.size_bytes = blob.size_bytes;
+  change.pinned = blob.pinned;
+  return change;
+}
+
+absl::Status hold_blob(CatalogWriter& catalog, const BlobRow& blob, std::optional<absl::Time> since,
+                       Effects& effects) {
+  if (blob.retention == page::Retention::kCached) effects.cached_to_kept_bytes += blob.disk_bytes;
+  return catalog.set_retention(blob.id, since, page::Retention::kKept);
+}
+
+absl::Status release_blob(CatalogWriter& catalog, int64_t blob, absl::Time now) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const bool held, catalog.is_named(blob));
+  if (held) return absl::OkStatus();
+  return catalog.set_retention(blob, now, page::Retention::kKept);
+}
 
 absl::Status check_bindable(const PathNames& path) {
   if (path.empty())
@@ -138,7 +181,7 @@ absl::StatusOr<FileRow> bind_path(CatalogWriter& catalog, const PathNames& path,
                              make_parent(catalog, path, creator, now, effects));
   BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<EntryRow> old,
                              catalog.find_entry(parent, path.back()));
-  if (old && old->file.is_directory) {
+  if (old && old->file.kind == FileKind::kDirectory) {
     return absl::FailedPreconditionError(fmt::format("{}: is a directory", path_text(path)));
   }
   if (old) {
@@ -156,13 +199,16 @@ absl::StatusOr<FileRow> bind_path(CatalogWriter& catalog, const PathNames& path,
   file.links = 1;
   BLOBCACHE_ASSIGN_OR_RETURN(file.id, catalog.insert_file(file));
   BLOBCACHE_RETURN_IF_ERROR(hold_blob(catalog, blob, std::nullopt, effects));
-  effects.renamed.push_back(blob.id);
   if (old) {
     BLOBCACHE_RETURN_IF_ERROR(catalog.point_entry(old->id, file.id));
-    BLOBCACHE_RETURN_IF_ERROR(drop_unlinked(catalog, old->file.id, now, effects));
+    BLOBCACHE_RETURN_IF_ERROR(drop_unlinked(catalog, old->file.id, path, now, effects));
   } else {
     BLOBCACHE_RETURN_IF_ERROR(catalog.insert_entry(parent, path.back(), file.id));
   }
+  // After the loss of the same name, which may have been this blob's, too.
+  DescriptionChange bound = describe_change(DescriptionChange::Kind::kBound, blob);
+  bound.name = {fmt::format("{}", fmt::join(path, "/")), file.mode, file.uid, file.gid, now};
+  effects.told.push_back(std::move(bound));
   BLOBCACHE_RETURN_IF_ERROR(catalog.touch(parent, now));
   effects.names.push_back({static_cast<NodeId>(parent), std::string(path.back())});
   return file;
@@ -174,7 +220,7 @@ absl::Status remove_name(CatalogWriter& catalog, const PathNames& path, absl::Ti
   BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<EntryRow> entry,
                              catalog.find_entry(parent, path.back()));
   if (!entry) return not_found(path, path.size());
-  if (entry->file.is_directory) {
+  if (entry->file.kind == FileKind::kDirectory) {
     BLOBCACHE_ASSIGN_OR_RETURN(const bool occupied, catalog.has_entries(entry->file.id));
     if (occupied) {
       return absl::FailedPreconditionError(
@@ -182,7 +228,7 @@ absl::Status remove_name(CatalogWriter& catalog, const PathNames& path, absl::Ti
     }
   }
   BLOBCACHE_RETURN_IF_ERROR(catalog.delete_entry(entry->id));
-  BLOBCACHE_RETURN_IF_ERROR(drop_unlinked(catalog, entry->file.id, now, effects));
+  BLOBCACHE_RETURN_IF_ERROR(drop_unlinked(catalog, entry->file.id, path, now, effects));
   BLOBCACHE_RETURN_IF_ERROR(catalog.touch(parent, now));
   effects.names.push_back({static_cast<NodeId>(parent), std::string(path.back())});
   return absl::OkStatus();
@@ -191,11 +237,9 @@ absl::Status remove_name(CatalogWriter& catalog, const PathNames& path, absl::Ti
 absl::Status remove_blob(CatalogWriter& catalog, const page::ObjectKey& key, Effects& effects) {
   BLOBCACHE_ASSIGN_OR_RETURN(std::optional<BlobRow> blob, catalog.find_blob(key));
   if (!blob) return absl::NotFoundError(fmt::format("blobs/{}: no such blob", key.hex()));
-  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<std::string> holder,
-                             catalog.path_of_blob(blob->id));
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<std::string> holder, holder_of(catalog, *blob));
   if (holder) {
-    return absl::FailedPreconditionError(
-        fmt::format("blobs/{}: held by {}", key.hex(), printable(*holder)));
+    return absl::FailedPreconditionError(fmt::format("blobs/{}: {}", key.hex(), *holder));
   }
   return delete_blob(catalog, *std::move(blob), effects);
 }
@@ -206,11 +250,49 @@ absl::Status keep_unnamed(CatalogWriter& catalog, const BlobRow& blob, absl::Tim
   return hold_blob(catalog, blob, now, effects);
 }
 
+absl::Status pin_blob(CatalogWriter& catalog, const BlobRow& blob, Effects& effects) {
+  if (blob.pinned) return absl::OkStatus();
+  BLOBCACHE_RETURN_IF_ERROR(hold_blob(catalog, blob, blob.unnamed_since, effects));
+  return set_pinned(catalog, blob, true, effects);
+}
+
+absl::Status unpin_blob(CatalogWriter& catalog, const BlobRow& blob, absl::Time now,
+                        Effects& effects) {
+  if (!blob.pinned) return absl::OkStatus();
+  BLOBCACHE_RETURN_IF_ERROR(set_pinned(catalog, blob, false, effects));
+  return keep_unnamed(catalog, blob, now, effects);
+}
+
+absl::Status evict_blob(CatalogWriter& catalog, BlobRow blob, absl::Duration unnamed_ttl,
+                        Effects& effects) {
+  if (blob.retention == page::Retention::kCached) {
+    return delete_blob(catalog, std::move(blob), effects);
+  }
+  BLOBCACHE_ASSIGN_OR_RETURN(std::optional<std::string> why, holder_of(catalog, blob));
+  if (!why) {
+    const absl::Time until = blob.unnamed_since.value_or(absl::InfinitePast()) + unnamed_ttl;
+    why = fmt::format("without a name and kept until {} (store.unnamed_ttl)",
+                      absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", until, absl::UTCTimeZone()));
+  }
+  return absl::FailedPreconditionError(fmt::format("kept on disk: {}", *why));
+}
+
 absl::Status expire_unnamed(CatalogWriter& catalog, absl::Time before, Effects& effects) {
   BLOBCACHE_ASSIGN_OR_RETURN(const bool any, catalog.any_expired(before));
   if (!any) return absl::OkStatus();
   BLOBCACHE_ASSIGN_OR_RETURN(const uint64_t bytes, catalog.expire(before));
   effects.kept_to_cached_bytes += bytes;
+  return absl::OkStatus();
+}
+
+absl::Status forget_unnamed(CatalogWriter& catalog, page::Retention retention,
+                            const UnnamedCursor& after, absl::Time before, size_t limit,
+                            Effects& effects) {
+  BLOBCACHE_ASSIGN_OR_RETURN(std::vector<BlobRow> blobs,
+                             catalog.list_unnamed(retention, after, before, limit));
+  for (BlobRow& blob : blobs) {
+    BLOBCACHE_RETURN_IF_ERROR(delete_blob(catalog, std::move(blob), effects));
+  }
   return absl::OkStatus();
 }
 

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,14 +34,43 @@ struct NameChange {
   std::string name;
 };
 
+/// What a blob's description must tell from now on. Value type.
+struct DescriptionChange {
+  enum class Kind : uint8_t {
+    kBound,   ///< the blob has a new name
+    kGone,    ///< it has lost the name `name.path`
+    kMoved,   ///< it has a new copy; what was told of the former one is told of this one
+    kPinned,  ///< it is pinned now, or no more
+  };
+  Kind kind = Kind::kBound;
+  int64_t blob = 0;
+  page::ObjectKey key;
+  page::Incarnation incarnation;  ///< of the copy that the change is about
+  uint64_t size_bytes = 0;
+  bool pinned = false;  ///< from then on
+  DescribedName name;
+  page::Incarnation moved_from;
+};
+
+/// `kind` of change of the blob, without its name.
+[[nodiscard]] DescriptionChange describe_change(DescriptionChange::Kind kind, const BlobRow& blob);
+
 /// What follows from a durable change. Value type.
 struct Effects {
-  std::vector<NameChange> names;      ///< for the listeners
-  std::vector<int64_t> renamed;       ///< blobs with more or fewer names, for their descriptions
-  std::vector<BlobRow> removed;       ///< whose files the page store must remove
-  uint64_t cached_to_kept_bytes = 0;  ///< for the page store's accounts
+  std::vector<NameChange> names;        ///< for the listeners
+  std::vector<DescriptionChange> told;  ///< for the blobs' descriptions, one after the other
+  std::vector<BlobRow> removed;         ///< whose files the page store must remove
+  uint64_t cached_to_kept_bytes = 0;    ///< for the page store's accounts
   uint64_t kept_to_cached_bytes = 0;
 };
+
+/// Keeps a blob that a name or a volume holds from now on (`since` absent), or that nothing holds
+/// since `since`.
+[[nodiscard]] absl::Status hold_blob(CatalogWriter& catalog, const BlobRow& blob,
+                                     std::optional<absl::Time> since, Effects& effects);
+
+/// A name or volume that held `blob` is gone: when it was the last one, the blob's time begins.
+[[nodiscard]] absl::Status release_blob(CatalogWriter& catalog, int64_t blob, absl::Time now);
 
 /// INVALID_ARGUMENT for the root, PERMISSION_DENIED for a path that is not beneath files/.
 [[nodiscard]] absl::Status check_bindable(const PathNames& path);
@@ -61,7 +91,7 @@ struct Effects {
 [[nodiscard]] absl::Status remove_name(CatalogWriter& catalog, const PathNames& path,
                                        absl::Time now, Effects& effects);
 
-/// Forgets a blob that no name holds.
+/// Forgets a blob that no name holds and that is not pinned: FAILED_PRECONDITION with what does.
 [[nodiscard]] absl::Status remove_blob(CatalogWriter& catalog, const page::ObjectKey& key,
                                        Effects& effects);
 
@@ -69,9 +99,27 @@ struct Effects {
 [[nodiscard]] absl::Status keep_unnamed(CatalogWriter& catalog, const BlobRow& blob, absl::Time now,
                                         Effects& effects);
 
-/// Blobs without a name since `before` or longer become cached.
+/// Keeps a blob until it is unpinned, whatever becomes of its names. One that is pinned stays so.
+[[nodiscard]] absl::Status pin_blob(CatalogWriter& catalog, const BlobRow& blob, Effects& effects);
+
+/// Lets a pinned blob go: without a name it is kept for unnamed_ttl from `now`. Any other one stays
+/// as it is.
+[[nodiscard]] absl::Status unpin_blob(CatalogWriter& catalog, const BlobRow& blob, absl::Time now,
+                                      Effects& effects);
+
+/// Forgets a cached blob. FAILED_PRECONDITION, with what keeps it, for a kept one.
+[[nodiscard]] absl::Status evict_blob(CatalogWriter& catalog, BlobRow blob,
+                                      absl::Duration unnamed_ttl, Effects& effects);
+
+/// Blobs that are not pinned and have had no name since `before` or longer become cached.
 [[nodiscard]] absl::Status expire_unnamed(CatalogWriter& catalog, absl::Time before,
                                           Effects& effects);
+
+/// Forgets blobs of one retention that are not pinned and have had no name since `before` or
+/// longer, from the first one after `after`, at most `limit`.
+[[nodiscard]] absl::Status forget_unnamed(CatalogWriter& catalog, page::Retention retention,
+                                          const UnnamedCursor& after, absl::Time before,
+                                          size_t limit, Effects& effects);
 
 /// Gives up cached blobs, the longest unnamed first, until `bytes` of disk are reached, at most
 /// `limit` of them. Those that `in_use` names come last: their space is not free before their

@@ -47,11 +47,16 @@ WriteQueue::Batch WriteQueue::sync_objects(const Batch& batch) {
   for (const Change* change : batch) {
     if (change->object != nullptr) objects.push_back(change->object);
   }
-  if (objects.empty() || sync_objects_(objects).ok()) return batch;
-  // Each by itself, so that each gets its own answer.
+  if (objects.empty()) return batch;
+  const absl::Status together = sync_objects_(objects);
+  if (together.ok()) return batch;
+  // Each by itself, so that each gets its own answer. One that was alone has it: the kernel tells
+  // of a failed write once, and a second sync would be OK for bytes that never reached the disk.
   Batch good;
   for (Change* change : batch) {
-    if (change->object != nullptr) change->status = sync_objects_({&change->object, 1});
+    if (change->object != nullptr) {
+      change->status = objects.size() == 1 ? together : sync_objects_({&change->object, 1});
+    }
     if (change->status.ok()) good.push_back(change);
   }
   return good;

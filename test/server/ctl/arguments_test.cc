@@ -92,6 +92,19 @@ TEST_CASE("ranges take units and must fit into 64 bits") {
   CHECK(invalid(parse_range("", std::nullopt), "--offset"));
 }
 
+TEST_CASE("rates") {
+  CHECK(*parse_rate("100MiB") == 100U << 20);
+  CHECK(*parse_rate("100MiB/s") == 100U << 20);
+  CHECK(*parse_rate("4096") == 4096);
+  CHECK(*parse_rate("0") == 0);
+  CHECK(*parse_rate("unlimited") == 0);
+  for (const char* bad :
+       {"", "/s", "fast", "-1", "1MiB/min", "unlimited/s", "99999999999999999999"}) {
+    CAPTURE(bad);
+    CHECK(invalid(parse_rate(bad), bad));
+  }
+}
+
 TEST_CASE("endpoints") {
   CHECK(parse_endpoint("unix:/run/x.sock")->path == "/run/x.sock");
   CHECK(parse_endpoint("/run/x.sock")->path == "/run/x.sock");

@@ -36,10 +36,22 @@ TEST_CASE("commands are understood") {
       {"stat", "files/status"},
       {"stat", "status"},  // a path that is called like a command
       {"rm", "files/a", "ls"},
+      {"pin", "files/a", "files/b"},
+      {"unpin", "files/a"},
+      {"evict", "--tier", "ram", "files/a", "files/b"},
+      {"evict", "files/a", "--tier=disk"},
       {"status", "--json"},  // an option of every command, after the command
       {"exports"},
       {"mount", "mnt"},
       {"umount", "mnt"},
+      {"attach", "files/a"},
+      {"attach", "files/a", "--device", "/dev/nbd0", "--connections=2", "--timeout", "5"},
+      {"attach", "sha256:" + std::string(64, '0'), "--dead-timeout", "60"},
+      {"attach", "files/a", "--ublk", "--device", "/dev/ublkb0"},
+      {"detach", "/dev/ublkb0"},
+      {"scrub"},
+      {"scrub", "files/a", "--rate", "1GiB"},
+      {"gc", "-n", "--expire-now"},
       {"config", "show"},
   };
   for (const std::vector<std::string>& line : lines) {
@@ -58,10 +70,23 @@ TEST_CASE("what cannot be understood is one line that says where to read on") {
   CHECK(is_usage(run({"config", "frob"}), "unknown command frob"));
   CHECK(is_usage(run({"put"}), "FILE"));
   CHECK(is_usage(run({"put", "a", "b"}), "one argument too many, b"));
+  CHECK(is_usage(run({"volume", "rm"}), "volume rm: VOLUME is required"));
   CHECK(is_usage(run({"ls", "--frob"}), "unknown option --frob"));
   CHECK(is_usage(run({"--frob", "ls"}), "unknown option --frob"));
   CHECK(is_usage(run({"get", "a", "-o"}), "-o"));
   CHECK(is_usage(run({"bad\nname"}), "unknown command bad\\nname"));
+}
+
+TEST_CASE("command line: what no volume can be is not asked about") {
+  for (const char* name : {"a/b", "../a", "files/a", "volumes/a/b", "", "volumes/", ".."}) {
+    CAPTURE(name);
+    CHECK(run({"volume", "rm", name}).exit == ExitStatus::kUsage);
+    CHECK(run({"volume", "clone", "a", name}).exit == ExitStatus::kUsage);
+  }
+  for (const char* size : {"0", "513", "1k1", "-1"}) {
+    CAPTURE(size);
+    CHECK(run({"volume", "create", "a", "--size", size}).exit == ExitStatus::kUsage);
+  }
 }
 
 TEST_CASE("values that can never be right are usage errors before anyone is asked") {
@@ -75,7 +100,22 @@ TEST_CASE("values that can never be right are usage errors before anyone is aske
   CHECK(is_usage(run_at_nowhere({"put", "/dev/null", "--digest", "12"}), "64 hex"));
   CHECK(is_usage(run_at_nowhere({"name", "a", "12"}), "64 hex"));
   CHECK(is_usage(run_at_nowhere({"rm", "a", ""}), "empty"));
+  CHECK(is_usage(run_at_nowhere({"pin", "a", ""}), "empty"));
+  CHECK(is_usage(run_at_nowhere({"unpin", "sha256:12"}), "64 hex"));
+  CHECK(is_usage(run_at_nowhere({"evict", "a", "--tier", "l3"}), "ram, disk and all"));
   CHECK(is_usage(run_at_nowhere({"mount", ""}), "empty"));
+  CHECK(is_usage(run_at_nowhere({"attach", ""}), "empty"));
+  CHECK(is_usage(run_at_nowhere({"attach", "files/../a"}), ".."));
+  CHECK(is_usage(run_at_nowhere({"attach", "a", "--device", "/dev/sda"}), "/dev/nbd0"));
+  CHECK(is_usage(run_at_nowhere({"attach", "a", "--connections", "0"}), "0"));
+  CHECK(is_usage(run_at_nowhere({"attach", "a", "--timeout", "soon"}), "soon"));
+  CHECK(is_usage(run_at_nowhere({"attach", "a", "--ublk", "--timeout", "1"}), "--timeout"));
+  CHECK(
+      is_usage(run_at_nowhere({"attach", "a", "--ublk", "--device", "/dev/nbd0"}), "/dev/ublkb0"));
+  CHECK(is_usage(run_at_nowhere({"attach", "a", "--device", "/dev/ublkb0"}), "/dev/nbd0"));
+  CHECK(is_usage(run_at_nowhere({"attach", "--device", "/dev/nbd0"}), "a path is missing"));
+  CHECK(is_usage(run({"detach", "/dev/nbd0p1"}), "/dev/nbd0"));
+  CHECK(is_usage(run({"detach"}), "DEVICE"));
   CHECK(is_usage(run({"--endpoint", "nonsense", "status"}), "--endpoint"));
   CHECK(is_usage(run({"completion", "csh"}), "bash"));
 }
@@ -101,7 +141,11 @@ TEST_CASE("completion knows each command, its options and what its arguments are
   CHECK(find("get").arguments.front().kind == "path");
   CHECK(find("mount").arguments.front().kind == "directory");
   CHECK(find("completion").arguments.front().kind == "shell");
+  CHECK(find("attach").arguments.front().kind == "path");
+  CHECK(find("detach").arguments.front().kind == "file");
   CHECK(find("rm").repeats);
+  CHECK(find("pin").repeats);
+  CHECK(find("evict").arguments.front().kind == "path");
   CHECK_FALSE(find("stat").repeats);
   CHECK(find("config check").arguments.front().kind == "file");
   std::string kinds;

@@ -91,6 +91,10 @@ TEST_CASE("a table pads in the middle by characters, and escapes cells") {
   CHECK(property_table().render().empty());
 }
 
+TEST_CASE("digests have their algorithm before them") {
+  CHECK(format_digest(std::string(31, '\x00') + "\xff") == "sha256:" + std::string(62, '0') + "ff");
+}
+
 TEST_CASE("outcomes: what could not be reached is told apart from what failed") {
   const Outcome away = Outcome::failed("status", unreachable("unix:/x", "is blobcached running?"));
   CHECK(away.exit == ExitStatus::kUnreachable);

@@ -17,11 +17,14 @@ class OneKilobyte final : public DiskReclaimer {
     budget_.release(1024, Retention::kCached);
     return 1024;
   }
+  uint64_t reclaim_files(uint64_t /*files*/) override { return 0; }
   int left = 0;
 
  private:
   DiskBudget& budget_;
 };
+
+uint64_t free_bytes() { return DiskBudget("/tmp", 1, 0).usage().free; }
 
 }  // namespace
 
@@ -69,6 +72,20 @@ TEST_CASE("the file system's reserve is respected") {
   const absl::Status refused = budget.reserve(1, Retention::kCached);
   CHECK(absl::IsResourceExhausted(refused));
   CHECK(std::string(refused.message()).find("/tmp") != std::string::npos);
+}
+
+TEST_CASE("what is not on the disk yet counts against the reserve, too") {
+  constexpr uint64_t kGiB = uint64_t{1} << 30;
+  // Room for two and a half, however much others write meanwhile.
+  const uint64_t free = free_bytes();
+  REQUIRE(free > 4 * kGiB);
+  DiskBudget budget("/tmp", UINT64_MAX, free - 5 * kGiB / 2);
+  REQUIRE(budget.reserve(kGiB, Retention::kKept).ok());
+  REQUIRE(budget.reserve(kGiB, Retention::kKept).ok());
+  CHECK(absl::IsResourceExhausted(budget.reserve(kGiB, Retention::kKept)));
+  CHECK(budget.usage().used == 2 * kGiB);
+  budget.settled(kGiB);
+  CHECK(budget.reserve(kGiB, Retention::kKept).ok());
 }
 
 TEST_CASE("retention moves between the accounts") {

@@ -7,7 +7,7 @@
 namespace blobcache::page {
 namespace {
 
-struct Setup {
+struct DiskSetup {
   absl::Time now = absl::UnixEpoch();
   DiskHealth health{[this] { return now; }};
 
@@ -19,7 +19,7 @@ struct Setup {
 }  // namespace
 
 TEST_CASE("disk health: errors in a row take the tier out, scattered ones do not") {
-  Setup setup;
+  DiskSetup setup;
   for (int i = 0; i < 10; ++i) {
     setup.fail(DiskHealth::kErrorsInARow - 1);
     setup.health.succeeded();
@@ -32,7 +32,7 @@ TEST_CASE("disk health: errors in a row take the tier out, scattered ones do not
 }
 
 TEST_CASE("disk health: one request a pause is let through, and pauses grow") {
-  Setup setup;
+  DiskSetup setup;
   setup.fail(DiskHealth::kErrorsInARow);
   setup.now += DiskHealth::kFirstPause - absl::Milliseconds(1);
   CHECK_FALSE(setup.health.may_try());
@@ -51,8 +51,26 @@ TEST_CASE("disk health: one request a pause is let through, and pauses grow") {
   }
 }
 
+TEST_CASE("disk health: what was under way when it fell does not make the pause longer") {
+  DiskSetup setup;
+  setup.fail(DiskHealth::kErrorsInARow + 20);
+  setup.now += DiskHealth::kFirstPause / 2;
+  setup.fail(20);
+  setup.now += DiskHealth::kFirstPause / 2;
+  CHECK(setup.health.may_try());
+  setup.now += DiskHealth::kFirstPause;
+  CHECK(setup.health.may_try());
+}
+
+TEST_CASE("disk health: a file system that is read-only is out of use at once") {
+  DiskSetup setup;
+  setup.health.failed(EROFS);
+  CHECK(setup.health.is_out());
+  CHECK(setup.health.last_error() == EROFS);
+}
+
 TEST_CASE("disk health: a success puts the tier back, and the next fall begins anew") {
-  Setup setup;
+  DiskSetup setup;
   setup.fail(DiskHealth::kErrorsInARow);
   setup.now += DiskHealth::kFirstPause;
   REQUIRE(setup.health.may_try());

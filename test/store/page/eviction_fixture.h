@@ -10,7 +10,7 @@
 
 #include "store/page/eviction.h"
 
-namespace blobcache::page::test {
+namespace blobcache::page {
 
 /// A cache of `slots` extents, all of one size, over a policy: a miss evicts one when it is full.
 class EvictionFixture {
@@ -61,4 +61,4 @@ class EvictionFixture {
   std::vector<uint32_t> free_;
 };
 
-}  // namespace blobcache::page::test
+}  // namespace blobcache::page

@@ -13,8 +13,6 @@
 namespace blobcache::page {
 namespace {
 
-using test::EvictionFixture;
-
 /// What every policy promises, whatever it prefers.
 void check_contract(std::string_view name) {
   CAPTURE(name);

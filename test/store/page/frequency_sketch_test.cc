@@ -33,6 +33,15 @@ TEST_CASE("a sketch's counters end at their largest value and spoil no neighbour
   CHECK(sketch.estimate(identity(2)) == 0);
 }
 
+TEST_CASE("what is taken over from another sketch is neither lost nor added") {
+  FrequencySketch sketch(64);
+  sketch.take_over(identity(1), 5);
+  sketch.take_over(identity(1), 3);
+  CHECK(sketch.estimate(identity(1)) == 5);
+  sketch.add(identity(1), 2);
+  CHECK(sketch.estimate(identity(1)) == 7);
+}
+
 TEST_CASE("a sketch forgets half after each sample") {
   FrequencySketch sketch(1024);
   sketch.set_sample(20);

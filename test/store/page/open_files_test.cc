@@ -3,10 +3,15 @@
 #include <doctest/doctest.h>
 #include <sys/resource.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "store/page/geometry.h"
 #include "store/page/page_store.h"
 #include "test/store/page/store_fixture.h"
 
@@ -35,6 +40,11 @@ size_t open_descriptors() {
     ++count;
   }
   return count;
+}
+
+/// The number that the next descriptor would get.
+rlim_t next_descriptor() {
+  return static_cast<rlim_t>(base::UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC)).get());
 }
 
 }  // namespace
@@ -93,6 +103,73 @@ TEST_CASE("open files: a removed object that somebody holds stays open however m
     CHECK(reads_whole(*fixture.store().attach(fixture.put(other, key)), other));
   }
   CHECK(reads_whole(*held, content));
+}
+
+TEST_CASE("open files: those that must stay open are not looked for when descriptors run out") {
+  Fixture fixture;
+  std::vector<ObjectRef> held;
+  for (uint8_t name = 0; name < 40; ++name) {
+    const ObjectSpec spec = fixture.put(random_bytes(3000, name), name);
+    held.push_back(fixture.store().attach(spec));
+    REQUIRE(held.back()->read_wait(0, 1).ok());
+    // Every other one loses its name, and stays open from then on.
+    if (name % 2 == 0) {
+      REQUIRE(fixture.store().remove(spec.key, spec.incarnation, Retention::kKept, 4096).ok());
+    }
+  }
+  const ObjectRef last = fixture.store().attach(fixture.put(random_bytes(3000, 99), 99));
+  const FewDescriptors none(next_descriptor());
+  // Each closes some of what may be closed, until nothing is left to close.
+  std::vector<std::unique_ptr<ObjectWriter>> writers;
+  while (writers.size() < 100) {
+    auto writer = fixture.store().create(Retention::kKept, 0);
+    if (!writer.ok()) break;
+    writers.push_back(*std::move(writer));
+  }
+  CHECK(writers.size() > 10);
+  CHECK(writers.size() < 100);
+  CHECK(absl::IsUnavailable(fixture.store().create(Retention::kKept, 0).status()));
+}
+
+TEST_CASE("open files: a scrub that gets no descriptor calls nothing damaged") {
+  class Always final : public ScrubControl {
+   public:
+    bool may_read(uint64_t /*bytes*/) override { return true; }
+  };
+  Fixture fixture;
+  const ObjectSpec spec = fixture.put(random_bytes(2U << 20, 1), 1);
+  Always control;
+  {
+    const FewDescriptors none(next_descriptor());
+    CHECK(absl::IsUnavailable(fixture.store().scrub(spec, control).status()));
+  }
+  const auto result = fixture.store().scrub(spec, control);
+  REQUIRE(result.ok());
+  CHECK(result->clean());
+}
+
+TEST_CASE("open files: an object that loses its names while its reader opens them is read") {
+  Fixture fixture(64U << 20);
+  std::function<void()> at_next_open = [] {};
+  fixture.options().disk_fault = [&at_next_open](const DiskStep& step) {
+    if (step.kind == DiskStep::Kind::kOpen) std::exchange(at_next_open, [] {})();
+    return 0;
+  };
+  for (const size_t size : {size_t{3000}, size_t{1'100'000}}) {
+    fixture.reopen();
+    const std::vector<std::byte> content = random_bytes(size, 7);
+    const ObjectSpec spec = fixture.put(content, static_cast<uint8_t>(size % 7));
+    const ObjectRef object = fixture.store().attach(spec);
+    bool removed = false;
+    at_next_open = [&] {
+      removed =
+          fixture.store()
+              .remove(spec.key, spec.incarnation, spec.retention, page_count(size) << kPageShift)
+              .ok();
+    };
+    CHECK(reads_whole(*object, content));
+    CHECK(removed);
+  }
 }
 
 }  // namespace blobcache::page

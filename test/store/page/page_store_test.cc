@@ -11,7 +11,9 @@
 #include <thread>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "store/page/geometry.h"
+#include "test/eventually.h"
 #include "test/store/page/store_fixture.h"
 
 namespace blobcache::page {
@@ -110,23 +112,44 @@ TEST_CASE("zero pages take no disk and are read without it") {
   CHECK(residency->disk_pages == page_count(content.size()));
 }
 
-TEST_CASE("two readers of the same cold bytes make one fetch") {
+TEST_CASE("readers of the same cold bytes make one fetch") {
   Fixture fixture(64U << 20);
-  const auto content = random_bytes(16U << 20, 1);
+  const auto content = random_bytes(5 * kExtentSize, 1);
   const ObjectRef object = fixture.store().attach(fixture.put(content, 1));
+  // An answer that takes its time, on the thread that all reads of the disk end on.
+  constexpr uint64_t kLast = 4 * kExtentSize;
+  absl::Notification held;
+  absl::Notification all_wait;
+  object->read(kLast, 1, [&](const absl::StatusOr<PinnedRange>&) {
+    held.Notify();
+    all_wait.WaitForNotification();
+  });
+  held.WaitForNotification();
   const uint64_t before = fixture.store().stats().disk_read_bytes;
   std::atomic<int> wrong{0};
   std::vector<std::thread> readers;
-  for (int i = 0; i < 4; ++i) {
-    readers.emplace_back([&] { wrong += reads_whole(*object, content) ? 0 : 1; });
+  constexpr uint64_t kReaders = 4;
+  for (uint64_t i = 0; i < kReaders; ++i) {
+    readers.emplace_back([&] { wrong += reads_as(*object, content, 0, kLast) ? 0 : 1; });
   }
+  // All but the one whose fetch it is.
+  const uint64_t shared = (kReaders - 1) * page_count(kLast);
+  CHECK(test::eventually([&] { return fixture.store().stats().shared_flight_pages >= shared; }));
+  all_wait.Notify();
   for (auto& reader : readers) reader.join();
   CHECK(wrong == 0);
-  CHECK(fixture.store().stats().disk_read_bytes - before == content.size());
+  CHECK(fixture.store().stats().shared_flight_pages == shared);
+  CHECK(fixture.store().stats().disk_read_bytes - before == kLast);
 }
 
 TEST_CASE("many readers under a budget far smaller than the data get right bytes") {
   Fixture fixture(PageStore::kMinMemory);
+  SUBCASE("past the page cache") {}
+  // Quick answers, so that many frames are pinned at once, and those that the policy prefers.
+  SUBCASE("from the page cache") {
+    fixture.options().direct_io = DirectIo::kOff;
+    fixture.reopen();
+  }
   const auto content = random_bytes(48U << 20, 1);
   const ObjectRef object = fixture.store().attach(fixture.put(content, 1));
   std::atomic<int> wrong{0};
@@ -154,8 +177,8 @@ TEST_CASE("reads wait while every frame is pinned, and go on when one is let go"
   Fixture fixture(PageStore::kMinMemory);
   const auto content = random_bytes(32U << 20, 1);
   const ObjectRef object = fixture.store().attach(fixture.put(content, 1));
-  // 1/32 of the budget is for checksums; the rest is frames.
-  constexpr uint64_t kFrames = PageStore::kMinMemory / kExtentSize - 1;
+  // 1/16 of the budget is for checksums; the rest is frames.
+  constexpr uint64_t kFrames = PageStore::kMinMemory / 16 * 15 / kExtentSize;
   std::vector<PinnedRange> held;
   for (uint64_t i = 0; i < kFrames; ++i) {
     auto range = object->read_wait(i * kExtentSize, kExtentSize);
@@ -174,7 +197,7 @@ TEST_CASE("reads wait while every frame is pinned, and go on when one is let go"
   }
   CHECK(answers == 0);
   held.clear();
-  while (answers < 3) std::this_thread::yield();
+  REQUIRE(test::eventually([&] { return answers == 3; }));
   CHECK(wrong == 0);
   CHECK(reads_whole(*object, content));
 }
@@ -187,7 +210,7 @@ TEST_CASE("a writer that is not kept leaves nothing and gives its room back") {
     REQUIRE(writer.ok());
     REQUIRE((*writer)->append(random_bytes(5U << 20, 1)).ok());
     CHECK(fixture.store().stats().disk_used_bytes > before);
-    if (sealed) REQUIRE((*writer)->seal(ObjectKey(), "").ok());
+    if (sealed) REQUIRE((*writer)->seal(ObjectKey(), {}).ok());
     writer->reset();
     CHECK(fixture.store().stats().disk_used_bytes == before);
     CHECK(std::filesystem::is_empty(fixture.path() / "tmp"));
@@ -210,11 +233,16 @@ TEST_CASE("what a crash leaves is gone after the next start") {
   REQUIRE((*writer)->append(random_bytes(100, 3)).ok());
   ObjectKey under_way;
   under_way.bytes[0] = 3;
-  REQUIRE((*writer)->seal(under_way, "").ok());
-  const auto removed = fixture.store().remove_orphans(
-      [&](const ObjectKey& key, const Incarnation&) { return key == known.key; });
-  REQUIRE(removed.ok());
-  CHECK(*removed == 2);  // data and map
+  REQUIRE((*writer)->seal(under_way, {}).ok());
+  int removed = 0;
+  const absl::Status swept = fixture.store().for_each_leftover(
+      [&](const ObjectKey& key, const Incarnation&) { return key == known.key; },
+      [&](const Leftover& leftover) {
+        removed += fixture.store().remove_leftover(leftover).value_or(false) ? 1 : 0;
+        return absl::OkStatus();
+      });
+  REQUIRE(swept.ok());
+  CHECK(removed == 2);  // data and map
   CHECK(std::filesystem::exists(fixture.file_of(known)));
   CHECK_FALSE(std::filesystem::exists(fixture.file_of(orphan)));
   CHECK(std::filesystem::exists(fixture.path() / "objects" / "02" / "README"));

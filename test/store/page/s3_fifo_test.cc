@@ -8,8 +8,6 @@
 
 namespace blobcache::page {
 
-using test::EvictionFixture;
-
 TEST_CASE("s3-fifo: newcomers that are not used again go first, in order") {
   UseCounters uses(8);
   S3Fifo policy(8, uses);

@@ -7,8 +7,6 @@
 namespace blobcache::page {
 namespace {
 
-using test::EvictionFixture;
-
 constexpr std::string_view kName = "s3-tinylfu";
 
 /// The policy's window after a fixture's reads.

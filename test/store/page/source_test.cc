@@ -13,6 +13,7 @@
 #include "absl/synchronization/notification.h"
 #include "store/page/geometry.h"
 #include "store/page/page_store.h"
+#include "test/eventually.h"
 #include "test/store/page/store_fixture.h"
 #include "test/temporary_directory.h"
 
@@ -57,15 +58,17 @@ class ManualSource final : public Source {
         waiting->into[i] = byte_at(waiting->offset + i);
       }
     }
-    std::move(waiting->done)(status);
+    // It holds the object, and that the source: whoever keeps it keeps all of them.
+    FetchDone done = std::move(waiting->done);
+    std::move(done)(status);
   }
 
   std::vector<std::shared_ptr<Waiting>> fetches;
   std::function<void()> during_fetch;  ///< called before fetch() returns, if set
 };
 
-struct Setup {
-  Setup() {
+struct SourceSetup {
+  SourceSetup() {
     PageStoreOptions options;
     options.path = directory.path();
     options.memory_bytes = PageStore::kMinMemory;
@@ -99,7 +102,7 @@ struct Answer {
 }  // namespace
 
 TEST_CASE("readers of overlapping pages share what is under way and fetch only the rest") {
-  Setup setup;
+  SourceSetup setup;
   Answer first;
   Answer second;
   setup.object->read(0, 2 * kPageSize, first.take());
@@ -123,7 +126,7 @@ TEST_CASE("readers of overlapping pages share what is under way and fetch only t
 }
 
 TEST_CASE("an error goes to those who wait and is not cached") {
-  Setup setup;
+  SourceSetup setup;
   Answer first;
   Answer second;
   setup.object->read(0, 100, first.take());
@@ -140,7 +143,7 @@ TEST_CASE("an error goes to those who wait and is not cached") {
 }
 
 TEST_CASE("one waiter's cancel leaves the others alone; the last one's ends the fetch") {
-  Setup setup;
+  SourceSetup setup;
   Answer first;
   Answer second;
   PendingRead one = setup.object->read(0, 100, first.take());
@@ -160,7 +163,7 @@ TEST_CASE("one waiter's cancel leaves the others alone; the last one's ends the 
 }
 
 TEST_CASE("who joins a fetch that is being cancelled gets his pages, not another's cancel") {
-  Setup setup;
+  SourceSetup setup;
   Answer first;
   Answer second;
   setup.object->read(0, 3 * kPageSize, first.take()).cancel();
@@ -182,7 +185,7 @@ TEST_CASE("who joins a fetch that is being cancelled gets his pages, not another
 }
 
 TEST_CASE("a source that gives up by itself is not asked over and over") {
-  Setup setup;
+  SourceSetup setup;
   Answer answer;
   setup.object->read(0, 100, answer.take());
   setup.source->answer(0, absl::CancelledError("shutting down"));
@@ -210,14 +213,14 @@ TEST_CASE("a cancel that comes before there is something to cancel is not lost")
   read.cancel();
   CHECK(absl::IsCancelled(answer.value->status()));
   cancelled.Notify();
-  while (!source->fetches.at(0)->cancelled) std::this_thread::yield();
+  REQUIRE(test::eventually([&] { return source->fetches.at(0)->cancelled.load(); }));
   source->answer(0, absl::CancelledError(""));
   CHECK(fixture.store().stats().flights == 0);
   CHECK(source->fetches.size() == 1);
 }
 
 TEST_CASE("a cancelled fetch that was faster still serves the next reader") {
-  Setup setup;
+  SourceSetup setup;
   Answer first;
   setup.object->read(0, 100, first.take()).cancel();
   setup.source->answer(0, absl::OkStatus());
@@ -226,7 +229,7 @@ TEST_CASE("a cancelled fetch that was faster still serves the next reader") {
 }
 
 TEST_CASE("the short tail of an object is asked for as it is and padded with zeros") {
-  Setup setup;
+  SourceSetup setup;
   Answer answer;
   const uint64_t offset = 10 * kExtentSize;
   setup.object->read(offset, 100, answer.take());
@@ -237,7 +240,7 @@ TEST_CASE("the short tail of an object is asked for as it is and padded with zer
 }
 
 TEST_CASE("reads beyond the memory wait in line and all are answered in the end") {
-  Setup setup;
+  SourceSetup setup;
   std::vector<Answer> answers(10);
   for (size_t i = 0; i < answers.size(); ++i) {
     setup.object->read(i * kExtentSize, kExtentSize, answers[i].take());

@@ -1,9 +1,12 @@
 #pragma once
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -12,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "store/page/geometry.h"
 #include "store/page/page_store.h"
 #include "test/temporary_directory.h"
@@ -41,6 +45,32 @@ class SumHash final : public ContentHash {
   uint64_t sum_ = 1;
 };
 
+/// Bytes of data in a file: what is not a hole. Its blocks may be more, for the list of its pieces.
+inline uint64_t data_of(const std::filesystem::path& path) {
+  const base::UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  REQUIRE(file.valid());
+  uint64_t bytes = 0;
+  off_t hole = 0;
+  for (off_t data = 0; (data = ::lseek(file.get(), hole, SEEK_DATA)) >= 0;) {
+    hole = ::lseek(file.get(), data, SEEK_HOLE);
+    REQUIRE(hole > data);
+    bytes += static_cast<uint64_t>(hole - data);
+  }
+  REQUIRE(errno == ENXIO);
+  return bytes;
+}
+
+inline ContentHashFactory sum_hash() {
+  return [] { return std::make_unique<SumHash>(); };
+}
+
+/// The key that content has by this hash.
+inline ObjectKey sum_of(absl::Span<const std::byte> content) {
+  SumHash hash;
+  hash.update(content);
+  return hash.finish();
+}
+
 /// A store in a directory of its own, and objects put into it.
 class Fixture {
  public:
@@ -54,13 +84,20 @@ class Fixture {
     reopen();
   }
 
-  void reopen() {
-    store_.reset();
+  /// What the next reopen() opens it with.
+  PageStoreOptions& options() { return options_; }
+
+  void close() { store_.reset(); }
+  void reopen() { REQUIRE(try_reopen().ok()); }
+  absl::Status try_reopen() {
+    close();
     auto opened = PageStore::open(options_);
-    REQUIRE(opened.ok());
+    if (!opened.ok()) return opened.status();
     store_ = *std::move(opened);
+    return absl::OkStatus();
   }
 
+  [[nodiscard]] bool is_open() const { return store_ != nullptr; }
   PageStore& store() { return *store_; }
 
   ObjectSpec put(absl::Span<const std::byte> bytes, uint8_t name) {
@@ -80,7 +117,7 @@ class Fixture {
     }
     ObjectSpec spec;
     spec.key = key;
-    const auto sealed = (*writer)->seal(spec.key, "a test");
+    const auto sealed = (*writer)->seal(spec.key, {.text = "a test", .records = {}});
     REQUIRE(sealed.ok());
     (*writer)->keep();
     spec.incarnation = sealed->incarnation;
@@ -90,6 +127,23 @@ class Fixture {
     return spec;
   }
 
+  /// The same with errors as they come; makes the object durable.
+  absl::Status try_put(absl::Span<const std::byte> bytes, ObjectSpec& spec) {
+    auto writer = store_->create(Retention::kKept, 0);
+    if (!writer.ok()) return writer.status();
+    if (absl::Status status = (*writer)->append(bytes); !status.ok()) return status;
+    const auto sealed = (*writer)->seal(spec.key, {.text = "a test", .records = {}});
+    if (!sealed.ok()) return sealed.status();
+    ObjectWriter* object = writer->get();
+    if (absl::Status status = store_->sync({&object, 1}); !status.ok()) return status;
+    (*writer)->keep();
+    spec.incarnation = sealed->incarnation;
+    spec.size_bytes = sealed->size_bytes;
+    spec.inline_map = sealed->inline_map;
+    disk_bytes = sealed->disk_bytes;
+    return absl::OkStatus();
+  }
+
   std::filesystem::path file_of(const ObjectSpec& spec) const {
     return directory_.path() / "objects" / spec.key.hex().substr(0, 2) /
            (spec.key.hex() + "." + spec.incarnation.hex());
@@ -97,16 +151,40 @@ class Fixture {
   std::filesystem::path map_of(const ObjectSpec& spec) const {
     return file_of(spec).string() + ".map";
   }
+  std::filesystem::path cached_file_of(const ObjectKey& key) const {
+    return directory_.path() / "cache" / key.hex().substr(0, 2) / key.hex();
+  }
+  std::filesystem::path cached_map_of(const ObjectKey& key) const {
+    return cached_file_of(key).string() + ".map";
+  }
   const std::filesystem::path& path() const { return directory_.path(); }
   /// Under objects/ and tmp/.
   size_t files_on_disk() const {
     size_t files = 0;
-    for (const char* folder : {"objects", "tmp"}) {
-      for (const auto& entry : std::filesystem::recursive_directory_iterator(path() / folder)) {
-        if (entry.is_regular_file()) ++files;
-      }
+    for (const char* folder : {"objects", "tmp"}) files += files_under(path() / folder);
+    return files;
+  }
+  static size_t files_under(const std::filesystem::path& folder) {
+    size_t files = 0;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+      files += entry.is_regular_file() ? 1 : 0;
     }
     return files;
+  }
+
+  /// The bytes of it that are no holes, in whole pages; and of what sources brought.
+  uint64_t data_on_disk() const {
+    uint64_t bytes = 0;
+    for (const char* folder : {"objects", "tmp", "cache"}) bytes += data_under(path() / folder);
+    return bytes;
+  }
+  static uint64_t data_under(const std::filesystem::path& folder) {
+    uint64_t bytes = 0;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+      if (!entry.is_regular_file()) continue;
+      bytes += page_count(data_of(entry.path())) << kPageShift;
+    }
+    return bytes;
   }
 
   uint64_t disk_bytes = 0;  ///< of the last put

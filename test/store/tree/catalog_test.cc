@@ -41,7 +41,7 @@ TEST_CASE("catalog: made when there is none, opened when there is") {
   const absl::StatusOr<std::unique_ptr<Catalog>> again = store.open();
   REQUIRE(again.ok());
   CHECK((*again)->read()->totals().value().blobs == 0);
-  CHECK((*again)->read()->find_file(1).value()->is_directory);
+  CHECK((*again)->read()->find_file(1).value()->kind == FileKind::kDirectory);
 }
 
 TEST_CASE("catalog: a newer version is refused, names both versions and changes nothing") {
@@ -126,7 +126,7 @@ TEST_CASE("catalog: readers read on while a change is under way, and see it when
   const absl::Status status = catalog->write(
       [&](CatalogWriter& writer) -> absl::Status {
         FileRow row;
-        row.is_directory = true;
+        row.kind = FileKind::kDirectory;
         BLOBCACHE_ASSIGN_OR_RETURN(const int64_t file, writer.insert_file(row));
         BLOBCACHE_RETURN_IF_ERROR(writer.insert_entry(static_cast<int64_t>(kFilesNode), "a", file));
         CHECK(entries() == 0);
@@ -166,10 +166,15 @@ TEST_CASE("catalog: no statement of the hot path scans a table") {
            "EXPLAIN QUERY PLAN SELECT d.id FROM dentry d JOIN file f ON f.id = d.file "
            "LEFT JOIN blob b ON b.id = f.blob WHERE d.parent = ? AND d.id > ? ORDER BY d.id LIMIT "
            "?",
-           "EXPLAIN QUERY PLAN SELECT 1 FROM blob WHERE kept = 1 AND unnamed_since_ns <= ? LIMIT 1",
-           "EXPLAIN QUERY PLAN SELECT id FROM blob WHERE kept = 0 AND unnamed_since_ns IS NOT NULL "
-           "AND "
-           "disk_bytes > 0 ORDER BY unnamed_since_ns LIMIT ?",
+           "EXPLAIN QUERY PLAN SELECT 1 FROM blob WHERE kept = 1 AND pinned = 0 AND "
+           "unnamed_since_ns <= ? "
+           "LIMIT 1",
+           "EXPLAIN QUERY PLAN SELECT id FROM blob WHERE kept = 0 AND pinned = 0 AND "
+           "unnamed_since_ns IS NOT NULL "
+           "AND disk_bytes > 0 ORDER BY unnamed_since_ns LIMIT ?",
+           "EXPLAIN QUERY PLAN SELECT id FROM blob WHERE kept = ? AND pinned = 0 AND "
+           "unnamed_since_ns IS NOT NULL AND unnamed_since_ns <= ? AND (unnamed_since_ns, id) > "
+           "(?, ?) ORDER BY unnamed_since_ns, id LIMIT ?",
            "EXPLAIN QUERY PLAN SELECT 1 FROM file WHERE blob = ? LIMIT 1",
        }) {
     INFO(sql);

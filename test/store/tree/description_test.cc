@@ -27,41 +27,100 @@ DescribedName named(std::string path) {
 
 TEST_CASE("description: what is written is read back") {
   Description description = plain();
-  CHECK(format_description(description) == kHead);
+  CHECK(format_description(description).value() == kHead);
   CHECK(parse_description(kHead).value() == description);
   description.names = {named("files/a b%\n\xff"), named("files/dir/caf\xc3\xa9")};
-  const std::string text = format_description(description);
+  const std::string text = format_description(description).value();
   CHECK(text == kHead +
                     "name 640 1000 4294967294 1700000000123456789 files/a%20b%25%0A%FF\n"
                     "name 640 1000 4294967294 1700000000123456789 files/dir/caf%C3%A9\n");
   CHECK(parse_description(text).value() == description);
   description.more_names = true;
-  CHECK(format_description(description) == text + "more names\n");
+  CHECK(format_description(description).value() == text + "more names\n");
   CHECK(parse_description(text + "more names\n").value() == description);
 }
 
-TEST_CASE("description: names beyond its bound are left out, and it says so") {
+TEST_CASE("description: a pin is told before the names, and never left out for want of room") {
   Description description = plain();
-  for (int i = 0; i < 100; ++i) description.names.push_back(named(fmt::format("files/{}", i)));
-  const std::string text = format_description(description);
-  CHECK(text.size() <= kMaxDescriptionBytes);
-  const Description read = parse_description(text).value();
+  description.pinned = true;
+  CHECK(format_description(description) == kHead + "pinned\n");
+  CHECK(parse_description(kHead + "pinned\n").value() == description);
+  while (format_description(description)) {
+    REQUIRE(description.names.size() < 100);
+    description.names.push_back(named(fmt::format("files/{}", description.names.size())));
+  }
+  CHECK(description.names.size() > 20);
+  const std::string elsewhere = format_names_elsewhere(description);
+  CHECK(elsewhere == kHead + "pinned\nmore names\n");
+  const Description read = parse_description(elsewhere).value();
+  CHECK(read.pinned);
   CHECK(read.more_names);
-  REQUIRE(read.names.size() > 20);
-  description.names.resize(read.names.size());
-  CHECK(read.names == description.names);
+  description.names.pop_back();
+  CHECK(parse_description(format_description(description).value()).value() == description);
+}
+
+TEST_CASE("description: names beyond its bound make none") {
+  Description description = plain();
+  while (format_description(description)) {
+    REQUIRE(description.names.size() < 100);
+    description.names.push_back(named(fmt::format("files/{}", description.names.size())));
+  }
+  CHECK(description.names.size() > 20);
+  description.names.pop_back();
+  const std::string text = format_description(description).value();
+  CHECK(text.size() <= kMaxDescriptionBytes);
+  CHECK(parse_description(text).value() == description);
   // One that never fits.
-  description.names = {named("files/" + std::string(250, '\xff') + "/" + std::string(250, '\xff') +
-                             "/" + std::string(250, '\xff'))};
-  const std::string none = format_description(description);
-  CHECK(none == kHead + "more names\n");
+  const std::string part(250, '\xff');
+  description.names = {named("files/" + part + "/" + part + "/" + part)};
+  CHECK_FALSE(format_description(description).has_value());
+  const std::string elsewhere = format_names_elsewhere(description);
+  CHECK(elsewhere == kHead + "more names\n");
+  CHECK(parse_description(elsewhere).value().more_names);
+}
+
+TEST_CASE("description: records of a names file, and what they leave") {
+  const DescribedName odd = named("files/a b%\n\xff");
+  CHECK(format_bound(odd) == "name 640 1000 4294967294 1700000000123456789 files/a%20b%25%0A%FF");
+  CHECK(format_gone(odd.path) == "gone files/a%20b%25%0A%FF");
+  DescribedName anew = odd;
+  anew.uid = 7;
+  NameReplay replay;
+  for (const std::string& record :
+       {format_bound(odd), format_bound(named("files/b")), format_gone(odd.path),
+        format_bound(named("files/c")), format_gone("files/never"), format_bound(anew),
+        format_gone("files/b")}) {
+    replay.take(record);
+  }
+  CHECK(replay.whole());
+  CHECK_FALSE(replay.pinned());
+  CHECK(replay.names().size() == 2);
+  CHECK(replay.names().at(odd.path) == anew);
+  CHECK(replay.names().contains("files/c"));
+  for (const char* record :
+       {"", "name", "gone", "gone ", "gone files", "gone files/a b", "gone files/../a",
+        "name 644 0 0 1 blobs/a", "more names", "\xff", "not", "not pinned ", "pinned files/a"}) {
+    INFO(record);
+    NameReplay damaged = replay;
+    damaged.take(record);
+    CHECK_FALSE(damaged.whole());
+    CHECK(damaged.names().size() == 2);
+  }
+  CHECK(format_pinned(true) == "pinned");
+  CHECK(format_pinned(false) == "not pinned");
+  for (const bool pinned : {true, false, true}) {
+    replay.take(format_pinned(pinned));
+    CHECK(replay.pinned() == pinned);
+  }
+  CHECK(replay.whole());
+  CHECK(replay.names().size() == 2);
 }
 
 TEST_CASE("description: a time before 1970 does not cost the name") {
   Description description = plain();
   description.names = {named("files/a")};
   description.names[0].modified = absl::FromUnixSeconds(-5);
-  CHECK(parse_description(format_description(description)).value().names[0].modified ==
+  CHECK(parse_description(format_description(description).value()).value().names[0].modified ==
         absl::UnixEpoch());
 }
 
@@ -90,6 +149,10 @@ TEST_CASE("description: what nobody wrote is refused") {
       "blobcache 2\n" + digest + "size 1125899906842625\n",
       "blobcache 2\n" + digest + "size 18446744073709551623\n",
       kHead + "\n",
+      kHead + "pinned",
+      kHead + "pinned \n",
+      kHead + "pinned\npinned\n",
+      kHead + name + "pinned\n",
       kHead + "name\n",
       kHead + "names 644 0 0 1 files/a\n",
       kHead + "name 644 0 0 1 files/a",

@@ -9,7 +9,7 @@
 namespace blobcache::tree {
 namespace {
 
-absl::Span<const std::byte> bytes_of(std::string_view text) {
+absl::Span<const std::byte> text_bytes(std::string_view text) {
   const void* data = text.data();
   return {static_cast<const std::byte*>(data), text.size()};
 }
@@ -18,12 +18,12 @@ TEST_CASE("digest: the examples of FIPS 180-2") {
   CHECK(format_digest(Sha256().finish()) ==
         "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   Sha256 abc;
-  abc.update(bytes_of("abc"));
+  abc.update(text_bytes("abc"));
   CHECK(format_digest(abc.finish()) ==
         "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   Sha256 million;
   const std::string piece(1000, 'a');
-  for (int i = 0; i < 1000; ++i) million.update(bytes_of(piece));
+  for (int i = 0; i < 1000; ++i) million.update(text_bytes(piece));
   CHECK(format_digest(million.finish()) ==
         "sha256:cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }

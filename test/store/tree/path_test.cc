@@ -9,16 +9,17 @@
 namespace blobcache::tree {
 namespace {
 
-using Names = std::vector<std::string_view>;
+using Components = std::vector<std::string_view>;
 using namespace std::string_literals;
 
 TEST_CASE("path: names along it") {
-  CHECK(split_path("files/a/b").value() == Names{"files", "a", "b"});
-  CHECK(split_path("/files").value() == Names{"files"});
+  CHECK(split_path("files/a/b").value() == Components{"files", "a", "b"});
+  CHECK(split_path("/files").value() == Components{"files"});
   CHECK(split_path("").value().empty());
   CHECK(split_path("/").value().empty());
-  // Names are bytes: blanks, control characters and broken UTF-8 are all right.
-  CHECK(split_path("files/ a\n/\xff\x80/...").value() == Names{"files", " a\n", "\xff\x80", "..."});
+  // Components are bytes: blanks, control characters and broken UTF-8 are all right.
+  CHECK(split_path("files/ a\n/\xff\x80/...").value() ==
+        Components{"files", " a\n", "\xff\x80", "..."});
 }
 
 TEST_CASE("path: what is refused, and why") {

@@ -8,7 +8,6 @@
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <cstdlib>
 #include <random>
@@ -32,7 +31,8 @@ uint64_t from_environment(const char* name, uint64_t otherwise) {
 size_t count_files(const fs::path& path) {
   size_t files = 0;
   for (const auto& entry : fs::recursive_directory_iterator(path)) {
-    if (entry.is_regular_file()) ++files;
+    // Where the file system has no attributes each blob has one of these, too.
+    if (entry.is_regular_file() && entry.path().extension() != ".names") ++files;
   }
   return files;
 }
@@ -52,23 +52,47 @@ class Inspection {
 
  private:
   void inspect() {
+    if (!open()) return;
+    if (count_files(path_ / "tmp") > 0) problems_.emplace_back("temporary files are left");
+    inspect_blobs();
+    inspect_names();
+    // What is lost has no files to wait for.
+    if (problems_.empty()) inspect_accounts();
+  }
+
+  /// Ends what is open, as it should end, and starts anew. False, with a problem, when that fails.
+  bool open() {
+    names_ = nullptr;
+    store_ = nullptr;
     page::PageStoreOptions options;
     options.path = path_;
     options.memory_bytes = uint64_t{16} << 20;
     options.direct_io = page::DirectIo::kOff;
     absl::StatusOr<std::unique_ptr<page::PageStore>> store = page::PageStore::open(options);
-    if (!store.ok()) return problem("the page store", store.status());
+    if (!store.ok()) {
+      problem("the page store", store.status());
+      return false;
+    }
     store_ = *std::move(store);
-    if (count_files(path_ / "tmp") > 0) problems_.emplace_back("temporary files are left");
     NamespaceOptions tree_options;
     tree_options.path = path_;
     absl::StatusOr<std::unique_ptr<Namespace>> names = Namespace::open(tree_options, *store_);
-    if (!names.ok()) return problem("the catalog", names.status());
+    if (!names.ok()) {
+      problem("the catalog", names.status());
+      return false;
+    }
     names_ = *std::move(names);
-    inspect_blobs();
-    inspect_names();
-    // What is lost has no files to wait for.
-    if (problems_.empty()) inspect_accounts();
+    return true;
+  }
+
+  absl::Status collect() {
+    class Anything final : public GarbageWatcher {
+     public:
+      bool wants_more() override { return true; }
+      void on_garbage(const Garbage& /*garbage*/) override {}
+    };
+    Anything watcher;
+    return names_->collect_garbage({}, watcher);
   }
 
   void problem(std::string_view what, const absl::Status& status) {
@@ -160,7 +184,7 @@ class Inspection {
     if (!right) problems_.push_back(fmt::format("{}: means {}, not {}", name, is, was));
   }
 
-  /// Counts, and the files: orphans are removed in the background.
+  /// Counts, and the files.
   void inspect_accounts() {
     const absl::StatusOr<Namespace::Counts> counts = names_->counts();
     if (!counts.ok()) return problem("counts", counts.status());
@@ -168,11 +192,16 @@ class Inspection {
       problems_.push_back(fmt::format("counts {} blobs and {} names, has {} and {}", counts->blobs,
                                       counts->names, found_.blobs.size(), found_.names.size()));
     }
+    absl::Status collected = collect();
+    // A log that was cut before its first commit, or within one, looks like one that was lost: then
+    // what the catalog does not know stays, until a daemon has ended as it should.
+    if (absl::IsDataLoss(collected)) {
+      if (!open()) return;
+      collected = collect();
+    }
+    if (!collected.ok()) return problem("collecting garbage", collected);
     size_t files = 0;
     for (const auto& [hex, content] : found_.blobs) files += content.size > 1 << 20 ? 2 : 1;
-    for (int i = 0; i < 1000 && count_files(path_ / "objects") != files; ++i) {
-      absl::SleepFor(absl::Milliseconds(10));
-    }
     const size_t there = count_files(path_ / "objects");
     if (there != files) problems_.push_back(fmt::format("{} files for {}", there, files));
   }
@@ -190,12 +219,7 @@ class PowerCuts {
  public:
   static constexpr int kCutsARun = 4;
 
-  PowerCuts(uint64_t seed, IgnoredSyncs ignored) : random_(seed), ignored_(ignored) {
-    spdlog::set_level(spdlog::level::critical);
-  }
-  PowerCuts(const PowerCuts&) = delete;
-  PowerCuts& operator=(const PowerCuts&) = delete;
-  ~PowerCuts() { spdlog::set_level(spdlog::level::info); }
+  PowerCuts(uint64_t seed, IgnoredSyncs ignored) : random_(seed), ignored_(ignored) {}
 
   /// Runs the load once, cuts its power in kCutsARun ways, and goes on with one of the stores; from
   /// time to time with a new one, since making a store can be cut short too.

@@ -2,6 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
+#include <thread>
+#include <vector>
+
 #include "store/page/page_map.h"
 #include "store/tree/blob_writer.h"
 #include "test/store/tree/tree_fixture.h"
@@ -36,6 +41,47 @@ TEST_CASE("put: cut short leaves nothing behind") {
   CHECK(tree.store().stats().disk_used_bytes == 0);
   CHECK(tree.list("files").empty());
   CHECK(tree.list("blobs").empty());
+}
+
+TEST_CASE("put: large ones at once, in pieces of every size, more than there are threads") {
+  TreeFixture tree;
+  constexpr size_t kSize = (size_t{9} << 20) + 12345;
+  std::vector<std::thread> threads;
+  for (uint32_t put = 0; put < 5; ++put) {
+    threads.emplace_back([&tree, put] {
+      const std::string content = content_of(kSize, put);
+      auto writer = tree.names().put("", Creator{}, 0).value();
+      absl::Status status;
+      for (size_t at = 0, i = put; at < content.size() && status.ok(); ++i) {
+        constexpr std::array<size_t, 4> kPieces = {size_t{1} << 20, 1, 77777, 300001};
+        const size_t piece = std::min(kPieces.at(i % kPieces.size()), content.size() - at);
+        // What was appended is the caller's again: he may write over it.
+        std::string bytes = content.substr(at, piece);
+        status = writer->append(bytes_of(bytes));
+        std::fill(bytes.begin(), bytes.end(), '!');
+        at += piece;
+      }
+      if (status.ok()) status = writer->commit().status();
+      CHECK(status == absl::OkStatus());
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (uint32_t put = 0; put < 5; ++put) {
+    const std::string content = content_of(kSize, put);
+    CHECK(tree.read(blob_path(digest_of(content))) == content);
+  }
+}
+
+TEST_CASE("put: a large one that is cut short leaves nothing behind") {
+  TreeFixture tree;
+  {
+    auto writer = tree.names().put("files/a", Creator{}, 0).value();
+    const std::string piece = content_of(1 << 20, 1);
+    for (int i = 0; i < 7; ++i) REQUIRE(writer->append(bytes_of(piece)).ok());
+  }
+  CHECK(tree.files_on_disk() == 0);
+  CHECK(tree.store().stats().disk_used_bytes == 0);
+  CHECK(tree.list("files").empty());
 }
 
 TEST_CASE("put: another digest than expected is DATA_LOSS and leaves nothing behind") {
@@ -141,12 +187,16 @@ TEST_CASE("put: over once committed or failed") {
 }
 
 TEST_CASE("put: beyond the budget is RESOURCE_EXHAUSTED and disturbs nothing") {
-  TreeFixture tree(uint64_t{4} << 20);
+  // The smaller budget is full before the put is large, the larger one after.
+  uint64_t budget = 0;
+  SUBCASE("small") { budget = uint64_t{4} << 20; }
+  SUBCASE("large") { budget = uint64_t{12} << 20; }
+  TreeFixture tree(budget);
   const std::string kept = content_of(2 << 20, 1);
   tree.put(kept, "files/kept");
   const uint64_t used = tree.store().stats().disk_used_bytes;
   // Known beforehand, and found out on the way.
-  CHECK(absl::IsResourceExhausted(tree.names().put("files/b", {}, 3 << 20).status()));
+  CHECK(absl::IsResourceExhausted(tree.names().put("files/b", {}, budget - (1 << 20)).status()));
   {
     auto writer = tree.names().put("files/b", Creator{}, 0).value();
     absl::Status status;

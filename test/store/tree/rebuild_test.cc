@@ -5,109 +5,20 @@
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <sys/xattr.h>
 
 #include <fstream>
-#include <map>
 
 #include "absl/time/clock.h"
+#include "store/page/geometry.h"
 #include "store/tree/impl/description.h"
-#include "test/store/tree/tree_fixture.h"
+#include "store/tree/volumes.h"
+#include "test/store/tree/rebuild_fixture.h"
 
 namespace blobcache::tree {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr const char* kAttribute = "user.blobcache";
-
-/// What a person sees of a tree: every file's digest, size, owner, mode and time.
-using Picture = std::map<std::string, std::string>;
-
-void look(Namespace& names, const std::string& path, Picture& picture) {
-  const Node directory = names.resolve(path).value();
-  for (uint64_t cookie = 0;;) {
-    const std::vector<NamedNode> entries = names.list(directory.id, cookie, 100).value();
-    if (entries.empty()) return;
-    for (const NamedNode& entry : entries) {
-      const std::string name = path + "/" + entry.name;
-      const Node& node = entry.node;
-      // blobs/ shows when a blob was put, which is the file's time afterwards.
-      const bool timed = path != "blobs" && node.digest;
-      picture[name] = fmt::format("{} {} {} {} {:o} {}", node.digest ? node.digest->hex() : "-",
-                                  node.size_bytes, node.uid, node.gid, node.mode,
-                                  timed ? absl::ToUnixNanos(node.modified) : 0);
-      if (!node.digest) look(names, name, picture);
-    }
-    cookie = entries.back().cookie;
-  }
-}
-
-Picture picture_of(TreeFixture& tree) {
-  Picture picture;
-  look(tree.names(), "files", picture);
-  look(tree.names(), "blobs", picture);
-  return picture;
-}
-
-void lose_catalog(TreeFixture& tree) {
-  tree.close();
-  for (const char* name : {"catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"}) {
-    fs::remove(tree.path() / name);
-  }
-}
-
-struct Outcome {
-  absl::StatusOr<RebuildSummary> summary;
-  std::vector<std::string> lines;
-};
-
-Outcome rebuild(TreeFixture& tree) {
-  Outcome outcome;
-  RebuildOptions options;
-  options.path = tree.path();
-  options.report = [&](std::string_view line) { outcome.lines.emplace_back(line); };
-  options.clock = [&tree] { return tree.clock().now(); };
-  outcome.summary = rebuild_catalog(options);
-  return outcome;
-}
-
-RebuildSummary rebuild_whole(TreeFixture& tree) {
-  const Outcome outcome = rebuild(tree);
-  REQUIRE_MESSAGE(outcome.summary.ok(), outcome.summary.status().ToString());
-  for (const std::string& line : outcome.lines) MESSAGE(line);
-  CHECK(outcome.lines.empty());
-  CHECK(outcome.summary->complete());
-  return *outcome.summary;
-}
-
-fs::path file_of(TreeFixture& tree, const page::ObjectKey& key) {
-  for (const auto& entry :
-       fs::directory_iterator(tree.path() / "objects" / key.hex().substr(0, 2))) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(key.hex()) && !name.ends_with(".map")) return entry.path();
-  }
-  return {};
-}
-
-std::string description_of(TreeFixture& tree, const page::ObjectKey& key) {
-  std::string text(4096, '\0');
-  const ssize_t size = ::getxattr(file_of(tree, key).c_str(), kAttribute, text.data(), text.size());
-  text.resize(size < 0 ? 0 : static_cast<size_t>(size));
-  return text;
-}
-
-void set_description(TreeFixture& tree, const page::ObjectKey& key, const std::string& text) {
-  REQUIRE(::setxattr(file_of(tree, key).c_str(), kAttribute, text.data(), text.size(), 0) == 0);
-}
-
-void put_as(TreeFixture& tree, std::string_view content, std::string_view path, Creator creator) {
-  auto writer = tree.names().put(path, creator, content.size()).value();
-  REQUIRE(writer->append(bytes_of(content)).ok());
-  REQUIRE(writer->commit().ok());
-  tree.clock().advance(absl::Seconds(1));
-}
 
 TEST_CASE("rebuild: every blob and name is back, with digests, owners, modes and times") {
   TreeFixture tree;
@@ -185,21 +96,36 @@ TEST_CASE("rebuild: a description follows its blob's names") {
   CHECK(paths().empty());
 }
 
-TEST_CASE("rebuild: more names than an attribute holds: those are back, and it is told") {
+TEST_CASE("rebuild: pins are back, with names and without, and follow what was done last") {
   TreeFixture tree;
-  constexpr size_t kNames = 100;
-  for (size_t i = 0; i < kNames; ++i) tree.put("content", fmt::format("files/{:03}", i));
+  put_as(tree, "named", "files/named", Creator{});
+  put_as(tree, "unnamed", "", Creator{});
+  put_as(tree, "let go", "", Creator{});
+  put_as(tree, "put again", "", Creator{});
+  put_as(tree, "never", "", Creator{});
+  for (const char* content : {"named", "unnamed", "let go", "put again"}) {
+    REQUIRE(tree.names().pin(blob_path(digest_of(content))).ok());
+  }
+  CHECK(description_of(tree, digest_of("unnamed")).ends_with("\npinned\n"));
+  REQUIRE(tree.names().unpin(blob_path(digest_of("let go"))).ok());
+  // A new file, which must know of the pin.
+  put_as(tree, "put again", "", Creator{});
   lose_catalog(tree);
-  const Outcome outcome = rebuild(tree);
-  REQUIRE(outcome.summary.ok());
-  CHECK_FALSE(outcome.summary->complete());
-  CHECK(outcome.summary->names_lost == 1);
-  REQUIRE(outcome.lines.size() == 1);
-  CHECK(outcome.lines[0].find("more names") != std::string::npos);
+  rebuild_whole(tree);
   tree.open();
-  CHECK(tree.list("files").size() == outcome.summary->names);
-  CHECK(outcome.summary->names > 20);
-  CHECK(tree.read("files/000") == "content");
+  const auto pinned = [&](std::string_view content) {
+    return tree.names().resolve(blob_path(digest_of(content)))->pinned;
+  };
+  CHECK(pinned("named"));
+  CHECK(tree.names().resolve("files/named")->pinned);
+  CHECK(pinned("unnamed"));
+  CHECK_FALSE(pinned("let go"));
+  CHECK(pinned("put again"));
+  CHECK_FALSE(pinned("never"));
+  tree.clock().advance(kTtl);
+  REQUIRE(tree.names().counts().ok());
+  CHECK(tree.store().stats().disk_kept_bytes == 3 * page::kPageSize);
+  CHECK(tree.store().stats().disk_used_bytes == 5 * page::kPageSize);
 }
 
 TEST_CASE("rebuild: a damaged file is told, left out and kept, and comes back when it is whole") {
@@ -280,7 +206,7 @@ TEST_CASE("rebuild: names that cannot be together, and one that two blobs claim"
   Description second = parse_description(description_of(tree, digest_of("second"))).value();
   SUBCASE("the later one has it") {
     second.names[0].path = "files/a";
-    set_description(tree, second.key, format_description(second));
+    set_description(tree, second.key, format_description(second).value());
     const Outcome outcome = rebuild(tree);
     REQUIRE(outcome.summary.ok());
     CHECK(outcome.summary->complete());
@@ -292,7 +218,7 @@ TEST_CASE("rebuild: names that cannot be together, and one that two blobs claim"
   }
   SUBCASE("a file where a directory is wanted") {
     second.names[0].path = "files/a/b";
-    set_description(tree, second.key, format_description(second));
+    set_description(tree, second.key, format_description(second).value());
     const Outcome outcome = rebuild(tree);
     REQUIRE(outcome.summary.ok());
     CHECK(outcome.summary->names_lost == 1);
@@ -384,16 +310,14 @@ TEST_CASE("rebuild: what a kill left untold is told by the next start") {
   const std::string right = description_of(tree, digest_of("content"));
   Description stale = parse_description(right).value();
   stale.names.resize(1);
-  set_description(tree, digest_of("content"), format_description(stale));
+  set_description(tree, digest_of("content"), format_description(stale).value());
   SUBCASE("after a clean stop nothing is looked at") {
     tree.reopen();
     tree.close();
-    CHECK(description_of(tree, digest_of("content")) == format_description(stale));
+    CHECK(description_of(tree, digest_of("content")) == format_description(stale).value());
   }
   SUBCASE("after a kill") {
-    tree.close();
-    // What a kill leaves: the log.
-    std::ofstream(tree.path() / "catalog.sqlite-wal") << "";
+    close_as_killed(tree);
     tree.open();
     wait_for_description(tree, right);
   }
@@ -403,8 +327,78 @@ TEST_CASE("rebuild: what a kill left untold is told by the next start") {
     REQUIRE(rebuild(tree).summary.ok());
     tree.open();
     stale.names.clear();
-    wait_for_description(tree, format_description(stale));
+    wait_for_description(tree, format_description(stale).value());
   }
+}
+
+TEST_CASE("rebuild: volumes are back, over their bases, with what was written to them") {
+  TreeFixture tree;
+  const std::string content = content_of(1 << 20, 1);
+  const CommittedBlob base = tree.put(content, "files/base");
+  Volumes& volumes = tree.names().volumes();
+  REQUIRE(volumes.create("over", 2 << 20, "files/base", {}).ok());
+  REQUIRE(volumes.create("plain", 1 << 20, "", {}).ok());
+  REQUIRE(tree.names().remove("files/base").ok());
+  {
+    const NodeId node = tree.names().resolve("volumes/over").value().id;
+    REQUIRE((*volumes.open(node))->write_wait(4096, bytes_of("written")).ok());
+  }
+  lose_catalog(tree);
+  rebuild_whole(tree);
+  tree.open();
+  CHECK(tree.list("volumes").size() == 2);
+  const Node node = tree.names().resolve("volumes/over").value();
+  CHECK(node.size_bytes == 2 << 20);
+  {
+    const VolumeRef volume = tree.names().volumes().open(node.id).value();
+    std::string got(8192, '?');
+    void* const data = got.data();
+    REQUIRE(volume->read_wait(0, {static_cast<std::byte*>(data), got.size()}).ok());
+    CHECK(got == content.substr(0, 4096) + "written" + content.substr(4103, 4089));
+  }
+  // Held again, as by a name.
+  CHECK(absl::IsFailedPrecondition(tree.names().remove(blob_path(base.key))));
+}
+
+TEST_CASE("rebuild: a volume whose base or name is gone stays beside, and a start leaves it") {
+  TreeFixture tree;
+  const CommittedBlob base = tree.put(content_of(1 << 20, 1), "files/base");
+  Volumes& volumes = tree.names().volumes();
+  REQUIRE(volumes.create("over", 2 << 20, "files/base", {}).ok());
+  REQUIRE(volumes.create("plain", 1 << 20, "", {}).ok());
+  const std::filesystem::path file = file_of(tree, base.key);
+  lose_catalog(tree);
+  std::filesystem::remove(file);
+  for (const auto& folder : std::filesystem::directory_iterator(tree.path() / "volumes")) {
+    std::ifstream name(folder.path() / "name");
+    std::string text;
+    name >> text;
+    if (text == "plain") std::filesystem::remove(folder.path() / "name");
+  }
+  const Outcome outcome = rebuild(tree);
+  REQUIRE(outcome.summary.ok());
+  CHECK_FALSE(outcome.summary->complete());
+  CHECK(outcome.summary->left_out == 2);
+  tree.open();
+  CHECK(tree.list("volumes").empty());
+  tree.reopen();
+  size_t beside = 0;
+  for (const auto& folder : std::filesystem::directory_iterator(tree.path() / "volumes")) {
+    if (folder.path().extension() == ".damaged") ++beside;
+  }
+  CHECK(beside == 2);
+}
+
+TEST_CASE("rebuild: volumes without a catalog are not taken for what a kill left") {
+  TreeFixture tree;
+  REQUIRE(tree.names().volumes().create("plain", 1 << 20, "", {}).ok());
+  lose_catalog(tree);
+  page::PageStoreOptions options;
+  options.path = tree.path();
+  options.memory_bytes = uint64_t{16} << 20;
+  options.disk_bytes = uint64_t{1} << 30;
+  const auto store = page::PageStore::open(options).value();
+  CHECK(absl::IsDataLoss(Namespace::open(tree.namespace_options(), *store).status()));
 }
 
 }  // namespace

@@ -107,7 +107,7 @@ TEST_CASE(
     // What a kill leaves: sealed files that no row knows. keep() alone makes the writer leave them.
     auto writer = tree.store().create(page::Retention::kKept, 0).value();
     REQUIRE(writer->append(bytes_of(content_of(2 << 20, 5))).ok());
-    REQUIRE(writer->seal(digest_of(content_of(2 << 20, 5)), "").ok());
+    REQUIRE(writer->seal(digest_of(content_of(2 << 20, 5)), {}).ok());
     writer->keep();
   }
   REQUIRE(tree.files_on_disk() == 3);

@@ -9,9 +9,6 @@
 namespace blobcache::tree {
 namespace {
 
-constexpr size_t kMiB = size_t{1} << 20;
-constexpr absl::Duration kTtl = absl::Hours(24);
-
 uint64_t kept_bytes(TreeFixture& tree) {
   // Counting looks for what has expired.
   REQUIRE(tree.names().counts().ok());

@@ -3,12 +3,14 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -16,8 +18,12 @@
 #include "store/page/page_store.h"
 #include "store/tree/digest.h"
 #include "store/tree/namespace.h"
+#include "store/tree/origin.h"
 
 namespace blobcache::tree {
+
+inline constexpr size_t kMiB = size_t{1} << 20;
+inline constexpr absl::Duration kTtl = absl::Hours(24);
 
 inline absl::Span<const std::byte> bytes_of(std::string_view text) {
   const void* data = text.data();
@@ -44,8 +50,9 @@ inline std::string content_of(size_t size, uint32_t seed) {
 /// A directory of the test's own, removed with all that is in it.
 class TemporaryDirectory {
  public:
-  TemporaryDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "blobcache.XXXXXX").string();
+  explicit TemporaryDirectory(
+      const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
+    std::string name = (parent / "blobcache.XXXXXX").string();
     REQUIRE(::mkdtemp(name.data()) != nullptr);
     path_ = name;
   }
@@ -74,25 +81,47 @@ class ManualClock {
 /// A real page store and a namespace over it in a temporary directory; reopen() is a restart.
 class TreeFixture {
  public:
-  explicit TreeFixture(uint64_t disk_bytes = uint64_t{1} << 30) : disk_bytes_(disk_bytes) {
+  /// On a certain file system.
+  struct Place {
+    uint64_t reserve_bytes = 0;
+    std::filesystem::path parent;
+  };
+
+  explicit TreeFixture(uint64_t disk_bytes = uint64_t{1} << 30, page::DiskFault fault = nullptr)
+      : disk_bytes_(disk_bytes), reserve_bytes_(0), fault_(std::move(fault)) {
     open();
   }
+  TreeFixture(uint64_t disk_bytes, const Place& place)
+      : directory_(place.parent), disk_bytes_(disk_bytes), reserve_bytes_(place.reserve_bytes) {
+    open();
+  }
+
+  /// For the next open().
+  uint64_t volume_bytes = uint64_t{1} << 30;
+  std::vector<std::shared_ptr<Origin>> origins;
 
   void open() {
     page::PageStoreOptions options;
     options.path = directory_.path();
     options.memory_bytes = uint64_t{16} << 20;
     options.disk_bytes = disk_bytes_;
+    options.disk_reserve_bytes = reserve_bytes_;
+    options.disk_fault = fault_;
     absl::StatusOr<std::unique_ptr<page::PageStore>> store = page::PageStore::open(options);
     REQUIRE_MESSAGE(store.ok(), store.status().ToString());
     store_ = *std::move(store);
+    open_names();
+  }
+  /// Over the store that is open.
+  void open_names() {
     absl::StatusOr<std::unique_ptr<Namespace>> names =
         Namespace::open(namespace_options(), *store_);
     REQUIRE_MESSAGE(names.ok(), names.status().ToString());
     names_ = *std::move(names);
   }
+  void close_names() { names_ = nullptr; }
   void close() {
-    names_ = nullptr;
+    close_names();
     store_ = nullptr;
   }
   void reopen() {
@@ -104,6 +133,8 @@ class TreeFixture {
     NamespaceOptions options;
     options.path = directory_.path();
     options.unnamed_ttl = absl::Hours(24);
+    options.volume_bytes = volume_bytes;
+    options.origins = origins;
     options.clock = [this] { return clock_.now(); };
     return options;
   }
@@ -171,6 +202,7 @@ class TreeFixture {
     std::vector<std::filesystem::path> files;
     for (const auto& entry : objects) {
       const bool is_map = entry.path().extension() == ".map";
+      if (entry.path().extension() == ".names") continue;
       if (entry.is_regular_file() && is_map == (how == "map gone")) files.push_back(entry.path());
     }
     for (const std::filesystem::path& file : files) {
@@ -202,6 +234,8 @@ class TreeFixture {
  private:
   const TemporaryDirectory directory_;
   const uint64_t disk_bytes_;
+  const uint64_t reserve_bytes_;
+  const page::DiskFault fault_;
   ManualClock clock_;
   std::unique_ptr<page::PageStore> store_;
   std::unique_ptr<Namespace> names_;

@@ -20,7 +20,7 @@ constexpr auto kFiles = static_cast<int64_t>(kFilesNode);
 
 absl::Status make_directory(CatalogWriter& catalog, std::string_view name) {
   FileRow row;
-  row.is_directory = true;
+  row.kind = FileKind::kDirectory;
   BLOBCACHE_ASSIGN_OR_RETURN(const int64_t file, catalog.insert_file(row));
   return catalog.insert_entry(kFiles, name, file);
 }
@@ -41,7 +41,7 @@ class SealedObject final : public page::ObjectWriter {
   absl::Status append(absl::Span<const std::byte> /*bytes*/) override { return absl::OkStatus(); }
   [[nodiscard]] uint64_t size_bytes() const override { return 0; }
   absl::StatusOr<page::SealedObject> seal(const page::ObjectKey& /*key*/,
-                                          const std::string& /*description*/) override {
+                                          const page::ObjectDescription& /*description*/) override {
     return page::SealedObject();
   }
   void keep() override {}
@@ -113,6 +113,26 @@ TEST_CASE(
     CHECK(is_there(catalog, std::to_string(i)) == (i % 4 >= 2));
   }
   CHECK(committed == kThreads / 2);
+}
+
+TEST_CASE("write queue: an object whose sync failed is not synced again") {
+  // As fsync(2) does: it tells of a write that failed once, and is fine from then on.
+  CatalogFixture fixture;
+  const std::unique_ptr<Database> database =
+      Database::open(fixture.directory.path() / "catalog.sqlite", Database::Access::kReadWrite)
+          .value();
+  int syncs = 0;
+  WriteQueue queue(*database, [&](absl::Span<page::ObjectWriter* const>) {
+    return ++syncs == 1 ? absl::InternalError("the disk took it not") : absl::OkStatus();
+  });
+  SealedObject object;
+  bool committed = false;
+  const absl::Status status =
+      queue.run([](CatalogWriter& catalog) { return make_directory(catalog, "a"); },
+                [&] { committed = true; }, &object);
+  CHECK_FALSE(status.ok());
+  CHECK_FALSE(committed);
+  CHECK(syncs == 1);
 }
 
 TEST_CASE("write queue: when a transaction fails as a whole each change gets its own answer") {

@@ -5,11 +5,11 @@
 
 namespace blobcache::blockdev {
 
-/// How many bytes of replies a server's connections may hold as copies, for clients that do not
-/// read: an upper bound, so that many of them cannot eat the machine. Thread-safe.
-class CopyAllowance {
+/// How many bytes a server's connections may hold of something, all together: an upper bound, so
+/// that many of them cannot eat the machine. Thread-safe.
+class ByteAllowance {
  public:
-  explicit CopyAllowance(uint64_t bytes) : left_(bytes) {}
+  explicit ByteAllowance(uint64_t bytes) : left_(bytes) {}
 
   /// False, with nothing taken, when fewer are left.
   [[nodiscard]] bool take(uint64_t bytes) {
@@ -20,6 +20,7 @@ class CopyAllowance {
     return true;
   }
   void give_back(uint64_t bytes) { left_.fetch_add(bytes, std::memory_order_relaxed); }
+  [[nodiscard]] uint64_t left() const { return left_.load(std::memory_order_relaxed); }
 
  private:
   std::atomic<uint64_t> left_;

@@ -1,0 +1,25 @@
+#include "store/volume/boot_id.h"
+
+#include <algorithm>
+#include <fstream>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "base/hex.h"
+
+namespace blobcache::volume {
+
+absl::StatusOr<BootId> BootId::current() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string text;
+  file >> text;
+  text.erase(std::remove(text.begin(), text.end(), '-'), text.end());
+  BootId id;
+  if (!base::from_hex(text, absl::MakeSpan(id.bytes))) {
+    return absl::UnavailableError("/proc/sys/kernel/random/boot_id: no boot id");
+  }
+  return id;
+}
+
+}  // namespace blobcache::volume

@@ -1,0 +1,194 @@
+// Origins under a real mount: what they have, and that one which does not answer is in nobody's
+// way.
+
+#include <doctest/doctest.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#include <array>
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "fusefs/mount.h"
+#include "test/fusefs/mounted_tree.h"
+#include "test/fusefs/temp_dir.h"
+#include "test/store/tree/fake_origin.h"
+#include "test/store/tree/tree_fixture.h"
+
+namespace blobcache::fusefs {
+namespace {
+
+/// A mount of a real tree with two origins.
+struct MountedOrigins : tree::TreeFixture {
+  explicit MountedOrigins(absl::Duration timeout = absl::ZeroDuration()) {
+    origins = {hub, slow};
+    reopen();
+    hub->put("dir/a", "content");
+    hub->put("weak", "weak", /*lasting=*/false);
+    hub->put_image("disk", "0123456789");
+    slow->put("x", "slow");
+    put("named", "files/x");
+    mountpoint = std::filesystem::canonical(dir.path()) / "mnt";
+    std::filesystem::create_directory(mountpoint);
+    MountOptions options = MountedTree::options_for(mountpoint);
+    options.entry_timeout = timeout;
+    options.negative_timeout = timeout;
+    auto started = Mount::start(options, names(), nullptr);
+    REQUIRE_MESSAGE(started.ok(), started.status().ToString());
+    mount = *std::move(started);
+  }
+  ~MountedOrigins() {
+    slow->stop();
+    mount = nullptr;
+    close();
+  }
+
+  [[nodiscard]] std::filesystem::path at(std::string_view path) const { return mountpoint / path; }
+  [[nodiscard]] std::string read(std::string_view path) const {
+    return read_at(open_file(at(path)).get(), 0, 4096);
+  }
+  [[nodiscard]] std::vector<std::string> listed(std::string_view path) const {
+    std::vector<std::string> found;
+    for (const auto& entry : std::filesystem::directory_iterator(at(path))) {
+      found.push_back(entry.path().filename());
+    }
+    return found;
+  }
+
+  std::shared_ptr<tree::FakeOrigin> hub = std::make_shared<tree::FakeOrigin>("hub");
+  std::shared_ptr<tree::FakeOrigin> slow = std::make_shared<tree::FakeOrigin>("slow");
+  TempDir dir;
+  std::filesystem::path mountpoint;
+  std::unique_ptr<Mount> mount;
+};
+
+int stat_error(const std::filesystem::path& path) {
+  struct stat attributes = {};
+  return error_of(::stat(path.c_str(), &attributes));
+}
+
+using Names = std::vector<std::string>;
+
+TEST_CASE("fusefs origins: are listed, looked up and read") {
+  if (!can_mount()) return;
+  MountedOrigins mounted;
+  CHECK(mounted.listed("origins") == Names{"hub", "slow"});
+  CHECK(mounted.listed("origins/hub") == Names{"dir", "disk", "weak"});
+  CHECK(mounted.read("origins/hub/dir/a") == "content");
+  CHECK(mounted.read("origins/hub/weak") == "weak");
+  CHECK(stat_error(mounted.at("origins/hub/nothing")) == ENOENT);
+  CHECK(stat_error(mounted.at("origins/nobody")) == ENOENT);
+  CHECK(stat_error(mounted.at("origins/hub/dir/a/b")) == ENOTDIR);
+  struct stat attributes = {};
+  REQUIRE(::stat(mounted.at("origins/hub/dir/a").c_str(), &attributes) == 0);
+  CHECK(attributes.st_mode == (S_IFREG | 0444));
+  CHECK(attributes.st_size == 7);
+  CHECK(attributes.st_mtim.tv_sec == 1'600'000'000);
+  REQUIRE(::stat(mounted.at("origins/hub").c_str(), &attributes) == 0);
+  CHECK(attributes.st_mode == (S_IFDIR | 0555));
+  REQUIRE(::stat(mounted.at("origins/hub/disk").c_str(), &attributes) == 0);
+  CHECK(attributes.st_mode == (S_IFREG | 0600));
+  std::array<char, 64> tier{};
+  CHECK(::getxattr(mounted.at("origins/hub/dir/a").c_str(), "user.blobcache.tier", tier.data(),
+                   tier.size()) > 0);
+  CHECK(error_of(::open(mounted.at("origins/hub/dir/a").c_str(), O_RDWR)) == EROFS);
+}
+
+TEST_CASE("fusefs origins: an image shows what was written to it") {
+  if (!can_mount()) return;
+  MountedOrigins mounted;
+  const base::UniqueFd file = open_file(mounted.at("origins/hub/disk"));
+  CHECK(read_at(file.get(), 0, 100) == "0123456789");
+  mounted.hub->write("disk", 2, "ab");
+  CHECK(read_at(file.get(), 0, 100) == "01ab456789");
+}
+
+TEST_CASE("fusefs origins: another version opens at once, and is never mixed with the old one") {
+  if (!can_mount()) return;
+  MountedOrigins mounted;
+  for (const char* path : {"dir/a", "weak"}) {
+    const std::string name = std::string("origins/hub/") + path;
+    mounted.hub->put(path, "old", path != std::string_view("weak"));
+    const base::UniqueFd old = open_file(mounted.at(name));
+    CHECK(read_at(old.get(), 0, 100) == "old");
+    mounted.hub->put(path, "new!", path != std::string_view("weak"));
+    CHECK(mounted.read(name) == "new!");
+    CHECK(read_at(old.get(), 0, 100) == "old");
+  }
+}
+
+TEST_CASE("fusefs origins: what the kernel has of a file without validator goes with the open") {
+  if (!can_mount()) return;
+  MountedOrigins mounted;
+  CHECK(mounted.read("origins/hub/weak") == "weak");
+  // The same size and time: nothing but a new open can tell.
+  mounted.hub->put("weak", "WEAK", /*lasting=*/false);
+  CHECK(mounted.read("origins/hub/weak") == "WEAK");
+}
+
+TEST_CASE("fusefs origins: one that is away is an error, and an open file can still be looked at") {
+  if (!can_mount()) return;
+  MountedOrigins mounted;
+  const base::UniqueFd file = open_file(mounted.at("origins/hub/dir/a"));
+  CHECK(read_at(file.get(), 0, 100) == "content");
+  mounted.hub->set_error(absl::UnavailableError("no route"));
+  mounted.clock().advance(absl::Seconds(2));
+  CHECK(stat_error(mounted.at("origins/hub/weak")) == EIO);
+  struct stat attributes = {};
+  CHECK(::fstat(file.get(), &attributes) == 0);
+  CHECK(attributes.st_size == 7);
+  CHECK(attributes.st_nlink == 1);
+  CHECK(mounted.listed("origins") == Names{"hub", "slow"});
+  CHECK(mounted.read("files/x") == "named");
+}
+
+TEST_CASE("fusefs origins: one that does not answer keeps nobody else waiting") {
+  if (!can_mount()) return;
+  MountedOrigins mounted(absl::Hours(1));
+  // More than libfuse has workers, each in a directory of its own that the kernel knows: it may let
+  // one look-up in a directory through at a time.
+  constexpr int kWaiting = 40;
+  for (int i = 0; i < kWaiting; ++i) {
+    const std::string directory = "d" + std::to_string(i);
+    mounted.slow->put(directory + "/x", "");
+    CHECK(stat_error(mounted.at("origins/slow/" + directory)) == 0);
+  }
+  mounted.slow->hold();
+  std::vector<std::thread> waiting;
+  std::vector<int> errors(kWaiting, -1);
+  for (int i = 0; i < kWaiting; ++i) {
+    waiting.emplace_back([&, i] {
+      errors[static_cast<size_t>(i)] =
+          stat_error(mounted.at("origins/slow/d" + std::to_string(i) + "/none"));
+    });
+  }
+  mounted.slow->wait_held(8);
+  CHECK(mounted.read("files/x") == "named");
+  CHECK(mounted.read("origins/hub/dir/a") == "content");
+  CHECK(mounted.listed("origins/hub").size() == 3);
+  mounted.slow->release();
+  for (std::thread& each : waiting) each.join();
+  for (const int error : errors) CHECK(error == ENOENT);
+}
+
+TEST_CASE("fusefs origins: a mount ends though an origin does not answer") {
+  if (!can_mount()) return;
+  MountedOrigins mounted;
+  mounted.slow->hold();
+  int error = 0;
+  std::thread waits([&] { error = stat_error(mounted.at("origins/slow/x")); });
+  mounted.slow->wait_held(1);
+  mounted.slow->stop();
+  mounted.mount = nullptr;
+  waits.join();
+  CHECK(error != 0);
+}
+
+}  // namespace
+}  // namespace blobcache::fusefs
