@@ -50,9 +50,9 @@ class Daemon:
                     f"nbd.listen=unix:{self.nbd}", "metrics.listen=127.0.0.1:0", *self.settings]
         command = self.prefix + [os.path.join(programs(), "blobcached")]
         self.log = open(os.path.join(self.folder, "log"), "w+")
+        started = time.monotonic()
         self.process = subprocess.Popen(command + [part for s in settings for part in ("--set", s)],
                                         stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        started = time.monotonic()
         while True:
             with open(self.log.name) as log:
                 text = log.read()

@@ -3,8 +3,10 @@
 
     bench/store_memory.py [--memory MIB] [--dense MIB] [--sparse GIB] [--seconds N] [FOLDER]
 
-Dense: a blob of random bytes far larger than L0 is read from end to end, twice. Sparse: single random pages of a
-64 GiB blob that has one page of data in each extent. The peak is the kernel's VmHWM.
+Dense: a blob of random bytes far larger than L0 is read from end to end, twice. Sparse: a 64 GiB blob has one page
+of data in each extent, and random ones of those pages are read, so that L0 fills with frames of a single page.
+Cached: as many extents, a page of each, from a source, in a process with a page store of the same memory
+(cached_load), so that the tables of the disk cache are in the sum. The peak is the kernel's VmHWM.
 """
 
 import argparse
@@ -23,11 +25,15 @@ def peak(daemon):
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) << 10
 
 
-def report(title, daemon, memory, touched):
+def print_line(title, most, used, touched, memory):
     limit = memory + 96 * MIB + 64 * touched
+    print(f"  {title:34} peak {most / MIB:6.1f} MiB, L0 holds {used / MIB:6.1f} MiB, {touched} extents touched; "
+          f"at most {limit / MIB:.1f} MiB: {most / limit:.2f} of it", flush=True)
+
+
+def report(title, daemon, memory, touched):
     used = json.loads(daemon.ctl("--json", "status"))["memory"]["used"]
-    print(f"  {title:34} peak {peak(daemon) / MIB:6.1f} MiB, L0 holds {used / MIB:6.1f} MiB, {touched} extents touched; "
-          f"at most {limit / MIB:.1f} MiB: {peak(daemon) / limit:.2f} of it", flush=True)
+    print_line(title, peak(daemon), used, touched, memory)
 
 
 def main():
@@ -58,14 +64,21 @@ def main():
                 subprocess.run(["nbdcopy", f"nbd+unix:///files/dense?socket={daemon.nbd}", "null:"], check=True)
             report("dense, read twice", daemon, memory, arguments.dense * MIB // EXTENT)
         with Daemon(*settings, folder=folder) as daemon:
+            # Aligned to extents: their first pages, which have the data.
             result = subprocess.run(
                 ["fio", "--name=job", "--ioengine=nbd", f"--uri=nbd+unix:///files/0?socket={daemon.nbd}",
-                 "--rw=randread", "--bs=4k", "--iodepth=32", f"--size={arguments.sparse}g", "--norandommap",
+                 "--rw=randread", "--bs=4k", f"--blockalign={EXTENT}", "--iodepth=32",
+                 f"--size={arguments.sparse}g", "--norandommap",
                  f"--runtime={arguments.seconds}", "--time_based", "--output-format=json"],
                 check=True, capture_output=True, text=True).stdout
             reads = json.loads(result[result.index("{"):])["jobs"][0]["read"]["total_ios"]
             # Random with replacement: what so many throws leave untouched.
             report(f"sparse, {reads} random pages", daemon, memory, round(extents * (1 - (1 - 1 / extents) ** reads)))
+        os.makedirs(f"{folder}/cached")
+        used, most, filled = (int(word) for word in subprocess.run(
+            [os.path.join(programs(), "cached_load"), "memory", f"{folder}/cached", "10", str(extents),
+             str(arguments.memory)], check=True, capture_output=True, text=True).stdout.split())
+        print_line(f"cached, {filled} extents on disk", most, used, filled, memory)
 
 
 main()

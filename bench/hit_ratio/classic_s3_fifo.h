@@ -29,7 +29,7 @@ class ClassicS3Fifo final : public page::EvictionPolicy {
   void push(Where where, uint32_t slot);
 
   page::UseCounters& uses_;
-  std::vector<page::SlotLink> links_;
+  page::ZeroVector<page::SlotLink> links_;
   std::vector<uint64_t> identities_;
   std::vector<Where> places_;
   page::SlotQueue small_;

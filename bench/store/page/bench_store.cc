@@ -16,16 +16,25 @@ void require(const absl::Status& status) {
   std::exit(1);
 }
 
-BenchStore::BenchStore(uint64_t memory_bytes, const std::filesystem::path& where,
-                       uint64_t disk_bytes) {
+namespace {
+
+PageStoreOptions with_memory(uint64_t bytes) {
+  PageStoreOptions options;
+  options.memory_bytes = bytes;
+  return options;
+}
+
+}  // namespace
+
+BenchStore::BenchStore(uint64_t memory_bytes, const std::filesystem::path& where)
+    : BenchStore(with_memory(memory_bytes), where) {}
+
+BenchStore::BenchStore(PageStoreOptions options, const std::filesystem::path& where) {
   const auto parent = where.empty() ? std::filesystem::temp_directory_path() : where;
   std::string name = (parent / "blobcache-bench.XXXXXX").string();
   if (::mkdtemp(name.data()) == nullptr) std::exit(1);
   path_ = name;
-  PageStoreOptions options;
   options.path = path_;
-  options.memory_bytes = memory_bytes;
-  options.disk_bytes = disk_bytes;
   auto opened = PageStore::open(options);
   require(opened.status());
   store_ = *std::move(opened);
@@ -58,7 +67,7 @@ ObjectRef BenchStore::put(uint64_t size_bytes) {
   append_random(**writer, size_bytes, random_);
   ObjectSpec spec;
   spec.key.bytes[0] = next_key_++;
-  const auto sealed = (*writer)->seal(spec.key, "bench");
+  const auto sealed = (*writer)->seal(spec.key, {.text = "bench", .records = {}});
   require(sealed.status());
   (*writer)->keep();
   spec.incarnation = sealed->incarnation;
@@ -74,7 +83,7 @@ void BenchStore::put_and_drop(uint64_t size_bytes) {
   append_random(**writer, size_bytes, random);
   ObjectKey key;
   key.bytes[31] = 1;
-  require((*writer)->seal(key, "bench").status());
+  require((*writer)->seal(key, {.text = "bench", .records = {}}).status());
   ObjectWriter* sealed = writer->get();
   require(store_->sync({&sealed, 1}));
 }

@@ -18,8 +18,9 @@ void require(const absl::Status& status);
 /// bytes.
 class BenchStore {
  public:
-  explicit BenchStore(uint64_t memory_bytes, const std::filesystem::path& where = {},
-                      uint64_t disk_bytes = uint64_t{50} << 30);
+  explicit BenchStore(uint64_t memory_bytes, const std::filesystem::path& where = {});
+  /// As `options` say, but for the path.
+  explicit BenchStore(PageStoreOptions options, const std::filesystem::path& where = {});
   ~BenchStore();
   BenchStore(const BenchStore&) = delete;
   BenchStore& operator=(const BenchStore&) = delete;

@@ -3,11 +3,13 @@
 //     disk_reads_load FOLDER SIZE_MIB MEMORY_MIB
 //
 // Puts an object of SIZE_MIB random mebibytes into a store in FOLDER and prints the path of its
-// file. Then every line "seq|random BLOCK DEPTH SECONDS" on standard input is answered with reads a
-// second, bytes that came from the disk for each byte read, and the 50th and 99th percentile of a
-// read's time in microseconds.
+// file and of itself: FILE PID. Then every line "seq|random BLOCK DEPTH SECONDS" on standard input
+// is answered with reads a second, bytes that came from the disk for each byte read, the 50th and
+// 99th percentile of a read's time in microseconds, and the share of the blocks wanted that memory
+// had. Those are passed over and count as no reads.
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -55,6 +57,10 @@ class Reader {
     absl::MutexLock lock(&mutex_);
     return micros_.size() * block_;
   }
+  [[nodiscard]] double hit_share() {
+    absl::MutexLock lock(&mutex_);
+    return static_cast<double>(hits_) / static_cast<double>(hits_ + micros_.size());
+  }
   [[nodiscard]] double percentile(double share) {
     absl::MutexLock lock(&mutex_);
     const auto at = micros_.begin() +
@@ -64,6 +70,20 @@ class Reader {
   }
 
  private:
+  /// Where the next block begins that memory does not have, if there is any.
+  [[nodiscard]] uint64_t next_offset() {
+    PinnedRange range;
+    for (uint64_t hits = 0;; ++hits) {
+      const uint64_t offset = next_block() * block_;
+      if (hits == blocks_ || !object_.try_read(offset, block_, range)) {
+        absl::MutexLock lock(&mutex_);
+        hits_ += hits;
+        return offset;
+      }
+      range.release();
+    }
+  }
+
   [[nodiscard]] uint64_t next_block() {
     absl::MutexLock lock(&mutex_);
     if (!random_) return next_++ % blocks_;
@@ -72,8 +92,9 @@ class Reader {
   }
 
   void submit() {
+    const uint64_t offset = next_offset();
     const absl::Time start = absl::Now();
-    object_.read(next_block() * block_, block_, [this, start](absl::StatusOr<PinnedRange> range) {
+    object_.read(offset, block_, [this, start](absl::StatusOr<PinnedRange> range) {
       require(range.status());
       range->release();
       done(absl::ToDoubleMicroseconds(absl::Now() - start));
@@ -104,6 +125,7 @@ class Reader {
   uint64_t next_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t state_ ABSL_GUARDED_BY(mutex_) = 1;
   uint64_t under_way_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t hits_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<double> micros_ ABSL_GUARDED_BY(mutex_);
 };
 
@@ -117,7 +139,7 @@ int run(int argc, char** argv) {
   for (const auto& entry :
        std::filesystem::recursive_directory_iterator(store.path() / "objects")) {
     if (entry.is_regular_file() && entry.path().extension() != ".map") {
-      fmt::print("{}\n", entry.path().string());
+      fmt::print("{} {}\n", entry.path().string(), ::getpid());
     }
   }
   std::fflush(stdout);
@@ -131,9 +153,9 @@ int run(int argc, char** argv) {
     Reader reader(*object, order == "random", block, depth);
     reader.run(absl::Seconds(seconds));
     const auto from_disk = static_cast<double>(store.store().stats().disk_read_bytes - before);
-    fmt::print("{:.1f} {:.4f} {:.1f} {:.1f}\n", reader.reads_per_second(),
+    fmt::print("{:.1f} {:.4f} {:.1f} {:.1f} {:.5f}\n", reader.reads_per_second(),
                from_disk / static_cast<double>(reader.bytes_read()), reader.percentile(0.5),
-               reader.percentile(0.99));
+               reader.percentile(0.99), reader.hit_share());
     std::fflush(stdout);
   }
   return 0;

@@ -1,5 +1,6 @@
 // How long one 4 KiB read takes, from RAM and from the disk: alone, while a scan presses everything
-// out of RAM, and while blobs are written. Prints the 50th and 99th percentiles.
+// out of RAM, and while blobs are written. Prints the 50th and 99th percentiles, and how many of
+// the reads that should have been hits were none.
 
 #include <fmt/format.h>
 
@@ -35,6 +36,7 @@ struct Percentiles {
 };
 
 Percentiles percentiles(std::vector<int64_t>& times) {
+  if (times.empty()) return {};
   std::sort(times.begin(), times.end());
   return {times[times.size() / 2], times[times.size() * 99 / 100]};
 }
@@ -60,9 +62,11 @@ class Meanwhile {
   std::thread thread_;
 };
 
-/// Reads of a hot object; those that were not in RAM are no hits and do not count.
-Percentiles hits(Object& hot) {
+/// Reads of a hot object; those that were not in RAM are no hits and do not count in the times.
+/// Sets `missed` to their share of all.
+Percentiles hits(Object& hot, double& missed) {
   std::vector<int64_t> times;
+  uint64_t misses = 0;
   uint64_t state = 1;
   PinnedRange range;
   const Clock::time_point end = Clock::now() + std::chrono::seconds(2);
@@ -76,9 +80,11 @@ Percentiles hits(Object& hot) {
     if (hit) {
       times.push_back(nanoseconds(took));
     } else {
+      ++misses;
       require(hot.read_wait(offset, kPageSize).status());
     }
   }
+  missed = static_cast<double>(misses) / static_cast<double>(times.size() + misses);
   return percentiles(times);
 }
 
@@ -120,13 +126,14 @@ void run() {
     BenchStore::warm(*hot);
     BenchStore::warm(*hot);
     const Meanwhile meanwhile(condition.meanwhile);
-    const Percentiles hit = hits(*hot);
+    double missed = 0;
+    const Percentiles hit = hits(*hot, missed);
     const Percentiles disk = disk_reads(store, *cold);
     fmt::print(
-        "{:26} RAM: p50 {:5} ns, p99 {:6} ns (p99 is {:.1f} times p50)   disk: p50 {:4} us, p99 "
-        "{:5} us\n",
+        "{:26} RAM: p50 {:5} ns, p99 {:6} ns (p99 is {:.1f} times p50), {:.4f} % missed   disk: "
+        "p50 {:4} us, p99 {:5} us\n",
         condition.name, hit.p50, hit.p99,
-        static_cast<double>(hit.p99) / static_cast<double>(hit.p50), disk.p50 / 1000,
+        static_cast<double>(hit.p99) / static_cast<double>(hit.p50), 100 * missed, disk.p50 / 1000,
         disk.p99 / 1000);
   }
 }

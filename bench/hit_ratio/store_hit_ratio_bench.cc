@@ -1,6 +1,6 @@
 // How often each eviction policy finds what is asked for, against Belady's optimum:
 //
-//     hit_ratio_bench [--trace FILE.csv]...
+//     store_hit_ratio_bench [--trace FILE.csv]...
 //
 // Without arguments over the set of made-up traces, which are the same each time; with --trace over
 // these files instead: a line KEY,SIZE (bytes) for each read of a whole object.
@@ -32,12 +32,12 @@ int run(std::span<char*> arguments) {
   std::vector<Row> rows;
   for (size_t at = 0; at < arguments.size(); at += 2) {
     if (std::string_view(arguments[at]) != "--trace" || at + 1 == arguments.size()) {
-      fmt::print(stderr, "usage: hit_ratio_bench [--trace FILE.csv]...\n");
+      fmt::print(stderr, "usage: store_hit_ratio_bench [--trace FILE.csv]...\n");
       return kUsageError;
     }
     const absl::StatusOr<Trace> trace = read_csv(arguments[at + 1]);
     if (!trace.ok()) {
-      fmt::print(stderr, "hit_ratio_bench: {}\n", base::message(trace.status()));
+      fmt::print(stderr, "store_hit_ratio_bench: {}\n", base::message(trace.status()));
       return 1;
     }
     add(rows, *trace, all);
