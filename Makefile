@@ -5,11 +5,15 @@ JOBS    ?= $(shell nproc)
 PREFIX  ?= /usr/local
 DESTDIR ?=
 ARGS    ?=
+SANITIZED ?= unit
 
 export JOBS
 
 .DEFAULT_GOAL := build
-.PHONY: build demo run check soak lint format asan tsan fuzz bench man install uninstall clean deps help
+.PHONY: build demo run check soak lint format asan tsan fuzz bench benches man install uninstall clean deps help
+
+# Inside of a call's argument, where a bare one begins the next argument.
+comma := ,
 
 # configure(folder, options): once; CMake itself sees later changes. A first try that failed starts afresh, since
 # the generator may be another one after `make deps`.
@@ -34,13 +38,15 @@ demo:
 run: build
 	@tools/run $(BUILD)/bin $(BUILD)/run
 
-# check: installs what is missing, builds, runs the unit and system tests
+# check: installs what is missing, builds, runs the unit and system tests; some boot a machine in software (test/guest)
 check:
-	@tools/deps build demo test
+	@tools/deps build demo test $(if $(filter x86_64,$(shell uname -m)),guest)
 	@$(MAKE) --no-print-directory build
+	@tools/guest-kernel $(BUILD)/guest >/dev/null || echo "the tests that boot a machine will be skipped"
 	@tools/check $(BUILD) 'unit|system'
 
-# soak: the crash tests of `make check` at length: ROUNDS=150 kills, POWER_CUTS=400 power cuts; about ten minutes
+# soak: the crash tests of `make check` at length: ROUNDS=150 kills, rounds of gc and killed rebuilds, POWER_CUTS=400
+#       power cuts, and where clang is the fuzz targets, FUZZ_SECONDS=60 each; about half an hour
 soak:
 	@tools/deps build demo test
 	@$(MAKE) --no-print-directory build
@@ -50,7 +56,8 @@ soak:
 #       LINT_SINCE=main looks with clang-tidy only at what changed since then
 lint:
 	@tools/deps build demo lint
-	$(call configure,$(BUILD)-clang,-DCMAKE_C_COMPILER=clang-19 -DCMAKE_CXX_COMPILER=clang++-19)
+	$(call configure,$(BUILD)-clang,-DBLOBCACHE_PRECOMPILE=OFF -DCMAKE_C_COMPILER=clang-19 \
+	  -DCMAKE_CXX_COMPILER=clang++-19)
 	@tools/check $(BUILD)-clang lint
 
 # format: formats all C++ sources in place
@@ -58,25 +65,29 @@ format:
 	@tools/deps lint
 	@git ls-files '*.cc' '*.h' | xargs clang-format-19 -i
 
-# asan, tsan: build with sanitizers (build-asan, build-tsan) and run the unit tests
+# asan: builds with AddressSanitizer and UndefinedBehaviorSanitizer (build-asan) and runs the unit tests;
+#       SANITIZED=race only those that `make tsan` has, too, which takes a third of the time
+# tsan: builds with ThreadSanitizer (build-tsan) and runs those of the rooms that share memory between threads
 asan:
 	@tools/deps build
-	$(call configure,$(BUILD)-asan,-DBLOBCACHE_SANITIZE=address,undefined)
-	@cmake --build $(BUILD)-asan -j $(JOBS)
-	@tools/check $(BUILD)-asan unit
+	$(call configure,$(BUILD)-asan,-DBLOBCACHE_SANITIZE=address$(comma)undefined)
+	@cmake --build $(BUILD)-asan -j $(JOBS) --target $(if $(filter race,$(SANITIZED)),race_tests,all)
+	@tools/check $(BUILD)-asan $(SANITIZED)
 tsan:
 	@tools/deps build
 	$(call configure,$(BUILD)-tsan,-DBLOBCACHE_SANITIZE=thread)
-	@cmake --build $(BUILD)-tsan -j $(JOBS)
-	@tools/check $(BUILD)-tsan unit
+	@cmake --build $(BUILD)-tsan -j $(JOBS) --target race_tests
+	@tools/check $(BUILD)-tsan race
 
-# fuzz: runs each fuzz target (test/fuzz) for 30 seconds (FUZZ_SECONDS), with clang 19 in build-fuzz
+# fuzz: runs each fuzz target (test/fuzz) for 30 seconds (FUZZ_SECONDS), with clang 19 in build-fuzz;
+#       FUZZ_RUNS=N instead: so many inputs each, however long they take
 fuzz:
 	@tools/deps build fuzz
 	$(call configure,$(BUILD)-fuzz,-DBLOBCACHE_FUZZ=ON -DBUILD_TESTING=OFF -DCMAKE_C_COMPILER=clang-19 \
 	  -DCMAKE_CXX_COMPILER=clang++-19)
 	@cmake --build $(BUILD)-fuzz -j $(JOBS) --target fuzz
-	@tools/fuzz $(BUILD)-fuzz $${FUZZ_SECONDS:-30} $(ARGS)
+	@tools/fuzz $(BUILD)-fuzz \
+	  $(if $(FUZZ_RUNS),-runs=$(FUZZ_RUNS),-max_total_time=$(or $(FUZZ_SECONDS),30)) $(ARGS)
 
 # bench: builds and runs every benchmark; bench-NAME only bench/NAME*, with ARGS="..." passed on
 bench:
@@ -89,6 +100,14 @@ bench-%:
 	$(call configure,$(BUILD)-bench,-DBLOBCACHE_BENCH=ON -DBUILD_TESTING=OFF)
 	@cmake --build $(BUILD)-bench -j $(JOBS)
 	@tools/bench $(BUILD)-bench/bin '$*' $(ARGS)
+
+# benches: compiles the benchmarks, beside the programs in the build folder, and runs none
+benches:
+	@tools/deps build bench
+	$(call configure,$(BUILD))
+	@cmake -S . -B $(BUILD) -DBLOBCACHE_BENCH=ON >/dev/null
+	@status=0; cmake --build $(BUILD) -j $(JOBS) --target benches || status=1; \
+	cmake -S . -B $(BUILD) -DBLOBCACHE_BENCH=OFF >/dev/null && exit $$status
 
 # man: checks the man pages and renders them as text and HTML into build/man
 man:
@@ -109,7 +128,7 @@ uninstall:
 
 # clean: removes everything that was built
 clean:
-	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-bench
+	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-bench $(BUILD)-ci
 
 # deps: installs the Debian packages for building, testing and linting (as root or with sudo)
 deps:

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 
-ROOMS = ["base", "store/page", "store/tree", "fusefs", "blockdev", "net", "server/ctl", "server"]
+ROOMS = ["base", "store/page", "store/volume", "store/tree", "fusefs", "blockdev", "net", "server/ctl", "server"]
 FOLDERS = ["base", "store", "fusefs", "blockdev", "net", "server", "proto", "test", "bench"]
 
 
