@@ -90,19 +90,24 @@ expect_equal 0 "$(stat -c %s err)" "bytes on stderr of a get whose reader went"
 
 # --- Ctrl-C, in the middle of a get and of a put: status 130, no file left, nothing stored. The get cannot end by
 # itself, since nobody empties the pipe that it writes to; the put, since nobody ends the one that it reads from.
+# A command in the background begins with SIGINT ignored, which env ends: before that, an interrupt would be lost.
 interrupt_when() {
   local pid=$1 status=0
   shift
+  wait_until 30 minds_interrupts "$pid" || fail "ignores SIGINT"
   wait_until 30 "$@" || fail "was never true: $*"
   kill -INT "$pid"
+  wait_until 30 process_is_gone "$pid" || fail "goes on after an interrupt"
   wait "$pid" || status=$?
   expect_equal 130 "$status" "status after an interrupt"
 }
+minds_interrupts() { (((16#$(awk '$1 == "SigIgn:" {print $2}' "/proc/$1/status") & 2) == 0)); }
+has_open() { [[ -n $(find "/proc/$1/fd" -lname "$TEST_DIR/$2") ]]; }
 has_temporary() { [[ -n $(leftovers) ]]; }
 mkfifo full
 exec 7<>full
 env --default-signal=INT "$BIN/blobcachectl" get files/sparse -o full &
-interrupt_when $! test -p full
+interrupt_when $! has_open $! full
 exec 7>&-
 
 make_random large 128M
