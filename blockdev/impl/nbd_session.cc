@@ -25,6 +25,10 @@ constexpr size_t kBufferBytes = size_t{64} << 10;
 constexpr size_t kMaxPieces = 1024;
 /// How long requests may gather while the client reads replies.
 constexpr std::chrono::microseconds kGather{20};
+/// How many answers of long writes leave together at most.
+constexpr size_t kGathered = 4;
+/// A client that waited so often in a row for what it had asked for is one that waits.
+constexpr uint32_t kWaits = 4;
 /// Unread bytes (as the kernel counts its buffers) that keep a client busy for the time of a batch.
 constexpr int kPlenty = 32 << 10;
 /// How long a connection keeps memory that others may want.
@@ -117,7 +121,7 @@ bool NbdSession::shake_hands(Handshake& handshake) {
       return send_text(out, deadline) && state == Handshake::State::kTransmission;
     }
     if (bytes.size() < before || !out.empty()) continue;
-    const Io got = receive();
+    const Io got = receive(kBufferBytes);
     if (got == Io::kDead || input_ended_) return false;
     if (got == Io::kNothing && !wait_handshake(POLLIN, deadline)) return false;
   }
@@ -182,18 +186,22 @@ void NbdSession::transmit(Transmission& transmission) {
     transmission.collect();
     if (begin_ != end_) {
       nbd::Bytes bytes = input();
-      transmission.consume(bytes);
+      transmission.consume(bytes, waits_ >= kWaits);
       keep(bytes);
     }
     report(transmission);
     if (!transmission.violation().empty()) return;
-    Io io = replies.empty() || blocked_ ? Io::kNothing : flush(replies);
+    const bool gathers = let_replies_gather(transmission);
+    Io io = replies.empty() || blocked_ || gathers ? Io::kNothing : flush(replies);
     if (io == Io::kDead || transmission.finished()) return;
     if (io == Io::kProgress) continue;  // what was sent may have made room for more
     if (transmission.wants_input()) {
-      if (sent_) let_requests_gather();
+      const bool first = sent_;
+      if (first) let_requests_gather();
       io = receive(transmission);
+      if (first) waits_ = io == Io::kProgress ? 0 : waits_ + 1;
     }
+    if (io == Io::kNothing && gathers) io = flush(replies);
     if (io == Io::kNothing) io = watch(transmission);
     if (io == Io::kDead) return;
     if (input_ended_) transmission.end_of_input();
@@ -205,6 +213,15 @@ void NbdSession::begin_stop(Transmission& transmission) {
   stop_begun_ = true;
   stop_deadline_ = Clock::now() + kStopGrace;
   transmission.shut_down();
+}
+
+/// Whether the next of many long writes may come before the last one is answered: for the client
+/// to be woken by each answer costs both sides more than the wait, which ends when nothing more is
+/// there at once.
+bool NbdSession::let_replies_gather(Transmission& transmission) {
+  return waits_ == 0 && !blocked_ && transmission.after_long_payload() &&
+         !transmission.replies().empty() && transmission.replies().requests() < kGathered &&
+         transmission.wants_input();
 }
 
 /// Waits, not for long, while the client has most of the last replies still to read. It is busy
@@ -234,7 +251,8 @@ NbdSession::Io NbdSession::watch(Transmission& transmission) {
   return came && io == Io::kNothing ? Io::kProgress : io;
 }
 
-NbdSession::Io NbdSession::receive() {
+/// At most `room` bytes more.
+NbdSession::Io NbdSession::receive(size_t room) {
   if (begin_ == end_) {
     begin_ = end_ = 0;
   } else if (begin_ > 0) {
@@ -242,7 +260,7 @@ NbdSession::Io NbdSession::receive() {
     end_ -= begin_;
     begin_ = 0;
   }
-  const ssize_t n = wire_.receive(absl::MakeSpan(buffer_).subspan(end_));
+  const ssize_t n = wire_.receive(absl::MakeSpan(buffer_).subspan(end_, room));
   if (n > 0) end_ += static_cast<size_t>(n);
   return received(n);
 }
@@ -250,7 +268,7 @@ NbdSession::Io NbdSession::receive() {
 /// What clients write goes where the device will take it from, when that saves a copy.
 NbdSession::Io NbdSession::receive(Transmission& transmission) {
   const absl::Span<std::byte> target = transmission.payload_target();
-  if (begin_ != end_ || target.empty()) return receive();
+  if (begin_ != end_ || target.empty()) return receive(transmission.input_room(end_ - begin_));
   const ssize_t n = wire_.receive(target);
   if (n > 0) transmission.payload_received(static_cast<size_t>(n));
   return received(n);

@@ -60,13 +60,19 @@ struct NbdSessionOptions {
 ///
 /// Why a thread a connection: the answer to a hit is two system calls for a whole batch, one recv
 /// that brings many requests and one sendmsg that takes many replies straight from the frames;
-/// handing the work to another thread would cost more than doing it. A miss never blocks the
-/// thread: it sleeps on the socket and on the CompletionQueue at once.
+/// handing the work to another thread would cost more than doing it. A miss does not block the
+/// thread while there is anything else to do: it sleeps on the socket and on the CompletionQueue at
+/// once.
 ///
 /// A client that keeps requests coming is served without sleeping, see BusyWait, and in batches:
 /// after a batch of replies the thread looks at the socket again only when the client has read half
 /// of them (or 20 us later), so requests come by several and replies leave by several, and the
 /// client, which is not kept waiting, pays for fewer wake-ups too.
+///
+/// Long writes, which take a batch each, have their answers gathered while the next ones are there
+/// already, and only the header of the next request is read behind a payload, since another payload
+/// is likely to follow it. A client that has one request at a time under way has its reads of the
+/// disk waited for by this thread; see page::AllowBlocking.
 ///
 /// A client that does not read its replies holds pins on frames that others need: after stall_copy
 /// they are copied out and unpinned, after stall_cut without a byte of progress the connection is
@@ -99,10 +105,11 @@ class NbdSession {
   bool send_text(std::string& text, Clock::time_point deadline);
   void transmit(Transmission& transmission);
   void begin_stop(Transmission& transmission);
-  Io receive();
+  Io receive(size_t room);
   Io receive(Transmission& transmission);
   Io received(ssize_t n);
   Io flush(ReplyQueue& replies);
+  [[nodiscard]] bool let_replies_gather(Transmission& transmission);
   void let_requests_gather();
   Io watch(Transmission& transmission);
   bool wait(Transmission& transmission);
@@ -139,6 +146,7 @@ class NbdSession {
   bool input_ended_ = false;
 
   bool sent_ = false;     // something was sent since the last receive()
+  uint32_t waits_ = 0;    // how often in a row nothing more was there when something had been sent
   bool blocked_ = false;  // the socket took less than we had
   Clock::time_point progress_time_;
   bool pins_timed_ = false;  // mark_time_ and mark_ are set

@@ -1,6 +1,7 @@
 #include "blockdev/impl/nbd_transmission.h"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -14,6 +15,9 @@ constexpr uint32_t kReads = 0U << 28;
 constexpr uint32_t kStatuses = 1U << 28;
 constexpr uint32_t kWrites = 2U << 28;
 constexpr uint32_t kSideMask = 3U << 28;
+
+/// A client that sent so many requests one by one sends the next one so, too.
+constexpr uint32_t kSingles = 4;
 
 RequestRules rules_of(const Device& device, nbd::HeaderStyle style, MetaContextSet contexts) {
   return {.size_bytes = device.size_bytes(),
@@ -61,34 +65,46 @@ bool Transmission::finished() const {
          replies_.out().empty() && replies_.held().empty();
 }
 
-void Transmission::consume(nbd::Bytes& input) {
+void Transmission::consume(nbd::Bytes& input, bool client_waits) {
   // A volume may have grown since the handshake told its size.
   rules_.size_bytes = export_.device->size_bytes();
-  const bool extended = rules_.style == nbd::HeaderStyle::kExtended;
-  const size_t header_bytes = extended ? nbd::kExtendedRequestBytes : nbd::kRequestBytes;
+  const size_t header = header_bytes();
   while (!ended_ && violation_.empty()) {
     if (writes_.receiving() && !writes_.receive(input)) break;
-    if (input.size() < header_bytes || !wants_input()) break;
-    const std::optional<nbd::Request> request =
-        extended ? nbd::decode_extended_request(input) : nbd::decode_request(input);
+    if (input.size() < header || !wants_input()) break;
+    const std::optional<nbd::Request> request = rules_.style == nbd::HeaderStyle::kExtended
+                                                    ? nbd::decode_extended_request(input)
+                                                    : nbd::decode_request(input);
     if (!request) {
       violation_ = "a request had the wrong magic";
       break;
     }
-    input.remove_prefix(header_bytes);
+    input.remove_prefix(header);
     ++requests_;
-    handle(*request);
+    singles_ = input.empty() && requests() == 0 ? singles_ + 1 : 0;
+    handle(*request, client_waits && singles_ > kSingles);
   }
   // What a device does at once is answered at once.
   if (completions_->any()) collect();
 }
 
-void Transmission::handle(const nbd::Request& request) {
+size_t Transmission::header_bytes() const {
+  return rules_.style == nbd::HeaderStyle::kExtended ? nbd::kExtendedRequestBytes
+                                                     : nbd::kRequestBytes;
+}
+
+size_t Transmission::input_room(size_t held) const {
+  const bool alone = after_long_payload_ && !writes_.receiving() && held < header_bytes();
+  return alone ? header_bytes() - held : std::numeric_limits<size_t>::max();
+}
+
+void Transmission::handle(const nbd::Request& request, bool may_block) {
   if (request.type == nbd::kCmdDisc) {
     ended_ = true;
     return;
   }
   const uint64_t payload = payload_bytes(request, rules_.style);
+  after_long_payload_ = payload >= WriteSide::kLongPayload;
   if (payload > nbd::kMaxPayload) {
     violation_ = "a payload was longer than 32 MiB";
     return;
@@ -103,7 +119,7 @@ void Transmission::handle(const nbd::Request& request) {
   }
   switch (request.type) {
     case nbd::kCmdRead:
-      reads_.read(request);
+      reads_.read(request, may_block);
       break;
     case nbd::kCmdCache:
       reads_.warm(request);

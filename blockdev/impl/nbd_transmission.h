@@ -61,11 +61,18 @@ class Transmission {
 
   /// Handles the requests at the front of `input` and takes their bytes off it. What stays is part
   /// of a request, or more than the bounds admit now, or came after the end.
-  void consume(nbd::Bytes& input);
+  ///
+  /// `client_waits`: lately it has sent nothing before it had all its answers. If requests have
+  /// come one by one, too, a read of the disk is waited for here.
+  void consume(nbd::Bytes& input, bool client_waits = false);
   /// Where the next bytes of a payload may be received without a detour through consume()'s input,
   /// which must be empty: perhaps nowhere. received() tells how many came.
   [[nodiscard]] absl::Span<std::byte> payload_target() const { return writes_.target(); }
   void payload_received(size_t bytes) { writes_.received(bytes); }
+  [[nodiscard]] bool after_long_payload() const { return after_long_payload_; }
+  /// How many bytes are worth having in consume()'s input, of which `held` are there: behind a long
+  /// payload those of the next request alone, since another such payload may follow it.
+  [[nodiscard]] size_t input_room(size_t held) const;
   /// Turns what the device has done into replies, and asks for more pieces.
   void collect();
   /// Fails what is under way with NBD_ESHUTDOWN and takes no more requests.
@@ -94,7 +101,8 @@ class Transmission {
   [[nodiscard]] const std::string& export_name() const { return export_.name; }
 
  private:
-  void handle(const nbd::Request& request);
+  void handle(const nbd::Request& request, bool may_block);
+  [[nodiscard]] size_t header_bytes() const;
   [[nodiscard]] size_t requests() const;
 
   const OpenExport export_;
@@ -109,6 +117,8 @@ class Transmission {
   std::vector<Completion> arrived_;
 
   bool ended_ = false;
+  bool after_long_payload_ = false;
+  uint32_t singles_ = 0;  // requests in a row that came with no other under way
   std::string_view violation_;
   uint64_t requests_ = 0;  // since the last take_tally()
 };

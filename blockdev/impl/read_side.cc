@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "blockdev/impl/nbd_protocol.h"
+#include "store/page/allow_blocking.h"
 #include "store/page/pinned_range.h"
 
 namespace blobcache::blockdev {
@@ -14,10 +15,11 @@ bool one_chunk(const nbd::Request& request) { return (request.flags & nbd::kCmdF
 
 }  // namespace
 
-void ReadSide::read(const nbd::Request& request) {
+void ReadSide::read(const nbd::Request& request, bool may_block) {
   if (request.length <= Device::kMaxRead) {
     if (replies_.hit(device_, request)) return;
     ++small_;
+    const page::AllowBlocking here(may_block);
     ask({.request = request,
          .piece = {request.offset, static_cast<uint32_t>(request.length)},
          .read = {}});

@@ -42,8 +42,8 @@ class ReadSide {
   ReadSide(const ReadSide&) = delete;
   ReadSide& operator=(const ReadSide&) = delete;
 
-  /// A valid request.
-  void read(const nbd::Request& request);
+  /// A valid request. `may_block`: the connection has nothing else to do than wait for the disk.
+  void read(const nbd::Request& request, bool may_block);
   void warm(const nbd::Request& request);
 
   /// The device has done what is in this slot.

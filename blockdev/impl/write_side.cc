@@ -9,9 +9,6 @@
 namespace blobcache::blockdev {
 namespace {
 
-/// Less than this comes cheaper together with what follows it.
-constexpr size_t kWorthATarget = size_t{32} << 10;
-
 bool has_flag(const nbd::Request& request, uint16_t flag) { return (request.flags & flag) != 0; }
 
 }  // namespace
@@ -60,7 +57,7 @@ bool WriteSide::receive(nbd::Bytes& input) {
 }
 
 absl::Span<std::byte> WriteSide::target() const {
-  if (!receiving_ || !buffer_ || part_bytes_ - filled_ < kWorthATarget) return {};
+  if (!receiving_ || !buffer_ || part_bytes_ - filled_ < kLongPayload) return {};
   return buffer_->span().subspan(filled_, part_bytes_ - filled_);
 }
 

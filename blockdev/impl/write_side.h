@@ -25,6 +25,10 @@ namespace blobcache::blockdev {
 /// stable storage (FUA) is flushed at its end. One thread, the connection's.
 class WriteSide {
  public:
+  /// Bytes from which on a payload is received where the device takes it from, and not together
+  /// with what comes before and after it.
+  static constexpr size_t kLongPayload = size_t{32} << 10;
+
   /// All must outlive this. Completions of its slots come with ids from `first_id` on.
   WriteSide(Device& device, Replies& replies, CompletionQueue& completions, uint32_t first_id,
             ByteAllowance& payloads)

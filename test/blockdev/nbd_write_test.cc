@@ -140,6 +140,35 @@ TEST_CASE("nbd write: many small ones that come together are answered, each") {
   CHECK(device->content(0, kWrites * 512) == pattern(0, kWrites * 512));
 }
 
+TEST_CASE("nbd write: long ones that come together are answered, each") {
+  for (const Style style : kStyles) {
+    auto device = std::make_shared<MemoryDevice>(kWritableSize);
+    TestSession session(device);
+    RawClient& client = session.client();
+    client.open("disk", style);
+    // Of lengths on both sides of what is long, and no pause between them.
+    constexpr uint64_t kWrites = 60;
+    const auto length_of = [](uint64_t i) { return i % 7 == 3 ? 512 : (i % 5 + 1) * 50'000; };
+    std::string all;
+    uint64_t end = 0;
+    for (uint64_t i = 0; i < kWrites; ++i) {
+      all += client.write_request(i, end, pattern(end, length_of(i)));
+      end += length_of(i);
+    }
+    std::thread writer([&] { client.send(all); });
+    for (uint64_t i = 0; i < kWrites; ++i) {
+      const RawClient::Reply reply = client.receive_reply();
+      CHECK(reply.cookie == i);
+      CHECK(reply.error == 0);
+    }
+    writer.join();
+    CHECK(device->content(0, end) == pattern(0, end));
+    // The last of them, and one alone, are not kept back for others.
+    client.send(client.write_request(99, 0, std::string(100'000, 'z')));
+    CHECK(client.receive_reply().cookie == 99);
+  }
+}
+
 TEST_CASE("nbd write: a device that takes its time is waited for, by nobody else") {
   auto device = std::make_shared<MemoryDevice>(kWritableSize);
   TestSession session(device);

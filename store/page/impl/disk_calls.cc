@@ -85,7 +85,10 @@ int64_t DiskCalls::read_buffered(int fd, absl::Span<std::byte> into, uint64_t of
 
 int64_t DiskCalls::move_in(int fd, absl::Span<std::byte> into, uint64_t offset,
                            size_t needed) const {
-  int fault = ask({Kind::kRead, offset, into.size()});
+  return read_fully(fd, into, offset, needed, ask({Kind::kRead, offset, into.size()}));
+}
+
+int64_t read_fully(int fd, absl::Span<std::byte> into, uint64_t offset, size_t needed, int fault) {
   int error = std::min(fault, 0);
   size_t moved = 0;
   while (error == 0 && moved < needed) {

@@ -63,6 +63,11 @@ class DiskCalls {
   TierHealth& health_;
 };
 
+/// Fills `into` as DiskCalls::read() does, at once; `fault` is what a test wants of the first step.
+/// A negative errno value, or how many bytes have come.
+[[nodiscard]] int64_t read_fully(int fd, absl::Span<std::byte> into, uint64_t offset, size_t needed,
+                                 int fault);
+
 /// Where a transfer goes on after `moved` bytes: at the start of a page, as direct I/O wants it.
 /// What it moves twice is the same.
 [[nodiscard]] constexpr size_t resume_at(size_t moved) { return moved / kPageSize * kPageSize; }

@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "base/io_flusher.h"
 #include "base/status.h"
+#include "store/page/allow_blocking.h"
 #include "store/page/impl/disk_calls.h"
 
 namespace blobcache::page {
@@ -56,6 +57,16 @@ IoRing::~IoRing() {
 }
 
 void IoRing::read(int fd, absl::Span<std::byte> into, uint64_t offset, size_t needed, Done done) {
+  if (AllowBlocking::allowed()) {
+    const int fault = fault_ ? fault_({DiskStep::Kind::kRead, offset, into.size()}) : 0;
+    const int64_t moved = read_fully(fd, into, offset, needed, fault);
+    if (moved < 0) {
+      done(static_cast<int>(moved));
+    } else {
+      done(static_cast<size_t>(moved) >= needed ? 0 : -ENODATA);
+    }
+    return;
+  }
   auto operation = std::make_unique<Operation>();
   operation->fd = fd;
   operation->data = into.data();

@@ -19,14 +19,15 @@
 namespace blobcache::page {
 
 /// Asynchronous file I/O by io_uring. Any thread submits; one thread of the ring's own reaps and
-/// calls back.
+/// calls back. A read of a thread that may block (AllowBlocking) is done by that thread.
 ///
 /// At most `depth` operations are in the kernel; the rest wait in a queue whose length is bounded
 /// by the callers (reads by the store's admission, writes by the writers' buffers). Thread-safe.
 /// Destroying it waits for every operation.
 class IoRing {
  public:
-  /// 0, or a negative errno value. Called on the ring's thread; must not block. -ENODATA: the file
+  /// 0, or a negative errno value. Called on the ring's thread, or on the caller's if that may
+  /// block; must not block. -ENODATA: the file
   /// ended before `needed` bytes.
   using Done = absl::AnyInvocable<void(int result)>;
 
