@@ -1,7 +1,13 @@
 #include "server/origins.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -9,6 +15,18 @@
 #include "net/nbd_origin.h"
 
 namespace blobcache::server {
+
+namespace {
+
+/// What may come later is no reason not to start, nor to be silent until somebody asks the origin.
+void warn_if_unreadable(const Config::Origin& config, std::string_view key,
+                        const std::filesystem::path& path) {
+  if (path.empty() || ::access(path.c_str(), R_OK) == 0) return;
+  spdlog::warn("origin {}: cannot be reached as it is: {}: {}: {}", config.name, key, path.native(),
+               std::generic_category().message(errno));
+}
+
+}  // namespace
 
 absl::StatusOr<std::shared_ptr<tree::Origin>> make_origin(const Config::Origin& config) {
   if (config.type == "nbd") {
@@ -22,6 +40,8 @@ absl::StatusOr<std::shared_ptr<tree::Origin>> make_origin(const Config::Origin& 
     options.request_timeout = config.request_timeout;
     options.tls_certificates = config.tls_certificates.native();
     options.tls_psk = config.tls_psk.native();
+    warn_if_unreadable(config, "tls_certificates", config.tls_certificates);
+    warn_if_unreadable(config, "tls_psk", config.tls_psk);
     return net::make_nbd_origin(options);
   }
   return absl::UnimplementedError(fmt::format("no origins of type \"{}\" are served", config.type));

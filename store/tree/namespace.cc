@@ -311,6 +311,7 @@ absl::StatusOr<Evicted> CatalogNamespace::evict(std::string_view path, EvictFrom
 absl::StatusOr<uint64_t> CatalogNamespace::evict_from_memory(std::string_view path) {
   BLOBCACHE_ASSIGN_OR_RETURN(const Node node, resolve(path));
   if (node.type == NodeType::kDirectory) return is_a_directory(path, "; name its files");
+  if (node.type == NodeType::kImage) return is_a_volume(path);
   BLOBCACHE_ASSIGN_OR_RETURN(const page::ObjectRef object, open(node.id));
   return store_.evict_memory(*object);
 }

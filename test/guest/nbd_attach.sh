@@ -6,6 +6,7 @@
 need_guest
 guest_image
 guest_root
-guest_program e2fsck
+need nbd-client
+guest_program e2fsck nbd-client
 guest_module nbd crc32c_generic libcrc32c ext4
 guest_run "$GUEST_DIR/inside/nbd_attach.sh"

@@ -66,8 +66,16 @@ name = "late"
 type = "nbd"
 url = "$(upstream late disk)"
 connect_timeout = "5s"
+
+[[origin]]
+name = "keyless"
+type = "nbd"
+url = "nbds+unix://me@/disk?socket=$UP.file"
+tls_psk = "$TEST_DIR/no-key"
 TOML
 start_daemon
+# What it lacks may come later; it is told now.
+wait_for_log "warning origin keyless: .*tls_psk: $TEST_DIR/no-key: No such file"
 mount_at "$MNT"
 
 # One of them is away: its names fail, all else is there.

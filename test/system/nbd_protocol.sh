@@ -1,7 +1,8 @@
 #!/bin/bash
 # The whole NBD protocol with the clients that speak it: metadata contexts, holes, limits, extended headers.
 . "$(dirname "$0")/lib.sh"
-need jq nbdinfo nbdcopy qemu-img qemu-io /usr/bin/python3 openssl
+PATH=$PATH:/usr/sbin
+need jq nbdinfo nbdcopy qemu-img qemu-io /usr/bin/python3 openssl nbd-client
 # The distribution's own, whatever else is in the path: the module is its.
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "needs python3-libnbd"
 
@@ -13,6 +14,8 @@ dd if="$TEST_DIR/data" of="$TEST_DIR/disk.img" bs=1M seek=1 conv=notrunc status=
 dd if="$TEST_DIR/data" of="$TEST_DIR/disk.img" bs=4K count=1 seek=$((3 << 18)) conv=notrunc status=none
 printf x | dd of="$TEST_DIR/disk.img" bs=1 seek=$((SIZE - 1)) conv=notrunc status=none
 
+write_config
+sed -i "s|^listen = \[\"unix:$NBD_SOCKET\"\]|listen = [\"unix:$NBD_SOCKET\", \"tcp:127.0.0.1:0\"]|" "$CONFIG"
 start_daemon
 ctl put "$TEST_DIR/disk.img" --name disk.img >/dev/null
 uri=$(nbd_uri files/disk.img)
@@ -32,6 +35,11 @@ done
 nbdinfo --list --json "nbd+unix:///?socket=$NBD_SOCKET" |
   jq -e '[.exports[] | select(."export-name" == "files/disk.img")] | length == 1' >/dev/null ||
   fail "the export is not in the list once"
+
+# nbd-client lists over TCP alone.
+port=$(sed -nE 's/.*nbd listens on tcp:127\.0\.0\.1:([0-9]+).*/\1/p' "$DAEMON_LOG")
+nbd-client -l 127.0.0.1 "$port" >"$TEST_DIR/names" || fail "nbd-client -l: $(cat "$TEST_DIR/names")"
+grep -qx ' *files/disk.img' "$TEST_DIR/names" || fail "nbd-client -l: $(cat "$TEST_DIR/names")"
 
 runs() { jq -c '[.[] | [.offset, .length, .type]]' "$1"; }
 nbdinfo --json --map "$uri" >"$TEST_DIR/map.json"

@@ -86,3 +86,26 @@ alive $reader || fail "the reader did not wait: $(cat /tmp/read)"
 blobcachectl detach /dev/nbd3
 if wait $reader; then fail "the reader did not fail: $(cat /tmp/read)"; fi
 expect_equal "no device is attached" "$(blobcachectl attach)" "the list"
+
+say "nbd-client attaches it, too, by netlink and by the older calls"
+start_daemon
+blobcachectl put /data/image --name image >/dev/null
+blobcachectl volume create v --size 24MiB >/dev/null
+for older in "" -nonetlink; do
+  nbd-client -unix /tmp/nbd.sock /dev/nbd7 -N files/image -b 4096 $older
+  expect_same /data/image /dev/nbd7 "nbd-client's device"
+  mount_tree /dev/nbd7
+  umount /mnt
+  nbd-client -d /dev/nbd7
+  wait_until 30 test ! -e /sys/block/nbd7/pid || fail "nbd-client's device is still there"
+  wait_until 30 connections_are 0 || fail "$(connections_of) connections are left"
+done
+nbd-client -unix /tmp/nbd.sock /dev/nbd7 -N volumes/v -b 4096
+dd if=/data/image of=/dev/nbd7 bs=1M conv=fsync 2>/dev/null
+nbd-client -d /dev/nbd7
+wait_until 30 connections_are 0 || fail "$(connections_of) connections are left"
+stop_daemon
+start_daemon
+blobcachectl attach volumes/v --device /dev/nbd8 >/dev/null
+expect_same /data/image /dev/nbd8 "what nbd-client wrote"
+blobcachectl detach /dev/nbd8

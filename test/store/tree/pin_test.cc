@@ -9,6 +9,7 @@
 
 #include "store/page/geometry.h"
 #include "store/tree/digest.h"
+#include "store/tree/volumes.h"
 #include "test/store/tree/tree_fixture.h"
 
 namespace blobcache::tree {
@@ -189,6 +190,7 @@ TEST_CASE("pin: unpinning what is not pinned lengthens no life") {
 TEST_CASE("pin: what cannot be pinned, unpinned or evicted") {
   TreeFixture tree;
   tree.put("content", "files/d/a");
+  REQUIRE(tree.names().volumes().create("v", page::kPageSize, "", {}).ok());
   using Call = std::function<absl::Status(const std::string& path)>;
   const std::vector<Call> calls = {
       [&](const std::string& path) { return tree.names().pin(path).status(); },
@@ -212,6 +214,8 @@ TEST_CASE("pin: what cannot be pinned, unpinned or evicted") {
     CHECK(absl::IsNotFound(call(blob_path(digest_of("never put")))));
     CHECK(absl::IsFailedPrecondition(call("files/d/a/b")));
     CHECK(absl::IsInvalidArgument(call("files/../x")));
+    CHECK(absl::IsFailedPrecondition(call("volumes/v")));
+    CHECK(says(call("volumes/v"), "volumes/v: is a volume"));
   }
 }
 
