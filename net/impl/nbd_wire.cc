@@ -215,10 +215,12 @@ void NbdWire::greet(Slot& slot, absl::Time now) {
 void NbdWire::lose(Slot& slot, absl::Status why, absl::Time now) {
   last_error_ = why;
   slot.next_try = now + slot.backoff.next(any_number());
-  drop(slot);
-  // What the server refuses is no trouble of the server's.
+  if (std::exchange(slot.ready, false)) --vitals_->connections;
+  // What the server refuses is no trouble of the server's. Told before what was under way is
+  // answered: whose request fails may ask next how the origin is.
   const bool away = why.code() == absl::StatusCode::kUnavailable;
   if (away && ready() == 0) vitals_->failed(why);
+  drop(slot);
   if (!info_) fail_all(why);
 }
 
@@ -226,8 +228,7 @@ void NbdWire::lose(Slot& slot, absl::Status why, absl::Time now) {
 /// where the server may still do it.
 void NbdWire::drop(Slot& slot) {
   if (!slot.connection) return;
-  if (slot.ready) --vitals_->connections;
-  slot.ready = false;
+  if (std::exchange(slot.ready, false)) --vitals_->connections;
   slot.asked = false;
   const std::unique_ptr<NbdConnection> connection = std::move(slot.connection);
   std::vector<NbdRequestRef> back = connection->take_completed();

@@ -32,8 +32,8 @@ constexpr uint64_t kMib = uint64_t{1} << 20;
 TEST_CASE("a pool runs everything, and several things at once") {
   std::atomic<int> done = 0;
   {
+    std::latch together(4);  // outlives those who wait at it
     WorkerPool pool(4, "test");
-    std::latch together(4);
     for (int i = 0; i < 4; ++i) {
       pool.run([&] {
         together.arrive_and_wait();  // ends only if all four are running
