@@ -29,7 +29,10 @@ function(blobcache_room name)
 endfunction()
 
 # blobcache_unit_test(<name> [RACES] SOURCES ... LINKS <libraries>...): build/bin/<name>_test, run by ctest as
-# unit/<name>. RACES: one of those that `make tsan` builds (target race_tests) and runs (label race).
+# unit/<name>. Target unit_tests has all of them. RACES: one of those that `make tsan` builds (target race_tests) and
+# runs (label race).
+add_custom_target(unit_tests)
+add_custom_target(race_tests)
 add_library(unit_main OBJECT EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/test/unit_main.cc)
 target_link_libraries(unit_main PRIVATE blobcache_warnings doctest::doctest fmt::fmt spdlog::spdlog)
 function(blobcache_unit_test name)
@@ -41,19 +44,18 @@ function(blobcache_unit_test name)
   blobcache_precompiled(${name}_test test)
   add_test(NAME unit/${name} COMMAND ${name}_test)
   set_tests_properties(unit/${name} PROPERTIES LABELS unit TIMEOUT 900)
+  add_dependencies(unit_tests ${name}_test)
   # Sanitizers look at memory; to wait for the disk meanwhile takes most of their tests' time, and many crashes show
   # them no more than a few.
   if(BLOBCACHE_SANITIZE)
-    set_property(TEST unit/${name} PROPERTY ENVIRONMENT POWER_CUTS=5)
+    set_property(TEST unit/${name} PROPERTY ENVIRONMENT POWER_CUTS=5
+      ASAN_OPTIONS=allow_addr2line=1 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=allow_addr2line=1)
     if(IS_DIRECTORY /dev/shm)
       set_property(TEST unit/${name} APPEND PROPERTY ENVIRONMENT TMPDIR=/dev/shm)
     endif()
   endif()
   if(UNIT_RACES)
     set_tests_properties(unit/${name} PROPERTIES LABELS "unit;race")
-    if(NOT TARGET race_tests)
-      add_custom_target(race_tests)
-    endif()
     add_dependencies(race_tests ${name}_test)
   endif()
 endfunction()
