@@ -48,6 +48,13 @@ if(BLOBCACHE_SANITIZE)
   endif()
   add_compile_options(-fsanitize=${BLOBCACHE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${BLOBCACHE_SANITIZE})
+  # Names the lines of what is found; gcc's libraries do so by themselves.
+  find_program(LLVM_SYMBOLIZER NAMES llvm-symbolizer-19 llvm-symbolizer)
+  if(LLVM_SYMBOLIZER)
+    set(SYMBOLIZER ASAN_OPTIONS=external_symbolizer_path=${LLVM_SYMBOLIZER}
+      TSAN_OPTIONS=external_symbolizer_path=${LLVM_SYMBOLIZER}
+      UBSAN_OPTIONS=print_stacktrace=1:external_symbolizer_path=${LLVM_SYMBOLIZER})
+  endif()
 endif()
 
 option(BLOBCACHE_FUZZ "Build the fuzz targets, and all libraries for them (clang, libFuzzer)" OFF)

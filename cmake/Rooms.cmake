@@ -48,8 +48,7 @@ function(blobcache_unit_test name)
   # Sanitizers look at memory; to wait for the disk meanwhile takes most of their tests' time, and many crashes show
   # them no more than a few.
   if(BLOBCACHE_SANITIZE)
-    set_property(TEST unit/${name} PROPERTY ENVIRONMENT POWER_CUTS=5
-      ASAN_OPTIONS=allow_addr2line=1 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=allow_addr2line=1)
+    set_property(TEST unit/${name} PROPERTY ENVIRONMENT POWER_CUTS=5 ${SYMBOLIZER})
     if(IS_DIRECTORY /dev/shm)
       set_property(TEST unit/${name} APPEND PROPERTY ENVIRONMENT TMPDIR=/dev/shm)
     endif()
