@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -24,6 +26,12 @@ namespace blobcache::base {
 
 /// The same status with "what: " before its message. OK stays OK.
 [[nodiscard]] absl::Status annotate(const absl::Status& status, std::string_view what);
+
+/// An error with the place that it is about, a byte's offset in what is read or written, for doors
+/// that answer with places. OK stays OK; annotate() takes it away.
+[[nodiscard]] absl::Status at_offset(absl::Status status, uint64_t offset);
+/// That place, if the error tells one.
+[[nodiscard]] std::optional<uint64_t> offset_of(const absl::Status& status);
 
 /// An absl::Status of `code` made from a std::string_view.
 [[nodiscard]] absl::Status error(absl::StatusCode code, std::string_view message);

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include "base/status.h"
+
 namespace blobcache::blockdev {
 
 bool Replies::hit(Device& device, const nbd::Request& request) {
@@ -114,6 +116,10 @@ void Replies::failed(const nbd::Request& request, uint64_t offset, absl::Status 
     return;
   }
   const uint32_t number = error_of(status, request);
+  // Where exactly, if that is known: the range from `offset` on has a good part, too, then.
+  if (const std::optional<uint64_t> place = base::offset_of(status)) {
+    if (*place > offset && *place - request.offset < request.length) offset = *place;
+  }
   // A flush has no range that the offset could lie in.
   const auto where = request.length == 0 ? std::nullopt : std::make_optional(offset);
   error(to, number, "the server could not do this at the offset", where);

@@ -5,7 +5,10 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "base/status.h"
 #include "test/blockdev/test_export.h"
 
 namespace blobcache::blockdev {
@@ -174,6 +177,20 @@ TEST_CASE("nbd session: errors of the store are replies, and the connection goes
     store.warm();
     session.client().send_request(kRawRead, 10, 8192, 10);
     CHECK(session.client().receive_reply().data == pattern(8192, 10));
+  }
+  SUBCASE("structured, with the place where it is") {
+    TestSession session(gated);
+    session.client().open("disk", true);
+    const std::vector<std::pair<uint64_t, uint64_t>> places = {
+        {20480, 20480}, {73727, 73727}, {73728, 8192}, {4096, 8192}};
+    for (const auto& [place, told] : places) {
+      session.client().send_request(kRawRead, 9, 8192, 65536);
+      gated->wait_for(1);
+      gated->fail(base::at_offset(absl::DataLossError("damaged"), place));
+      const RawClient::Reply reply = session.client().receive_reply();
+      CHECK(reply.type == 0x8002);
+      CHECK(reply.offset == told);
+    }
   }
   SUBCASE("structured, in the middle of a long read") {
     TestSession session(gated);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -47,6 +48,10 @@ uint64_t Fetch::offset(PageMask run) const {
   return (id_.index << kExtentShift) + (uint64_t{first_page(run)} << kPageShift);
 }
 
+absl::Status Fetch::lost(PageMask pages, std::string_view why) const {
+  return base::at_offset(base::error(absl::StatusCode::kDataLoss, why), offset(pages));
+}
+
 uint64_t Fetch::object_bytes(PageMask run) const {
   return object_->bytes_of_pages(offset(run), uint64_t{page_total(run)} << kPageShift);
 }
@@ -74,10 +79,11 @@ void Fetch::with_map(PageMask pages) {
   if (zeros != 0) zero(zeros);
   for_each_run(disk, [&](PageMask run) { from_disk(run, /*again=*/false); });
   if (elsewhere != 0) {
-    from_source(elsewhere, absl::DataLossError(fmt::format(
-                               "object {}: {} pages at {} are lost or damaged on "
-                               "disk, and there is nowhere else to have them from",
-                               object_->key().hex(), page_total(elsewhere), offset(elsewhere))));
+    from_source(elsewhere,
+                lost(elsewhere,
+                     fmt::format("object {}: {} pages at {} are lost or damaged on "
+                                 "disk, and there is nowhere else to have them from",
+                                 object_->key().hex(), page_total(elsewhere), offset(elsewhere))));
   }
 }
 
@@ -137,7 +143,7 @@ void Fetch::disk_failed(PageMask run, bool again, int error) {
   core_.disk.log_failure(fmt::format("a disk read failed: {}", base::message(why)));
   // A file that was cut short has lost them.
   if (error == -ENODATA && object_->in_cache()) (void)drop(run);
-  from_source(run, base::error(absl::StatusCode::kDataLoss, base::message(why)));
+  from_source(run, lost(run, base::message(why)));
 }
 
 void Fetch::disk_done(PageMask run, bool again, int result) {
@@ -167,10 +173,11 @@ void Fetch::disk_done(PageMask run, bool again, int result) {
     spdlog::error("object {}: {} pages at {} do not match their checksum; dropped",
                   object_->key().hex(), page_total(dropped), offset(dropped));
   }
-  from_source(bad, absl::DataLossError(fmt::format(
-                       "object {}: the page at {} is damaged on disk, and there is nowhere else "
-                       "to have it from",
-                       object_->key().hex(), offset(bad))));
+  from_source(
+      bad, lost(bad, fmt::format(
+                         "object {}: the page at {} is damaged on disk, and there is nowhere else "
+                         "to have it from",
+                         object_->key().hex(), offset(bad))));
 }
 
 PageMask Fetch::drop(PageMask pages) {

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "store/page/frame_pool.h"
@@ -62,6 +63,8 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
 
   [[nodiscard]] std::byte* memory(PageMask run) const;
   [[nodiscard]] uint64_t offset(PageMask run) const;
+  /// DATA_LOSS of these pages.
+  [[nodiscard]] absl::Status lost(PageMask pages, std::string_view why) const;
   /// How many bytes of a run the object has; the rest of its last page is zero.
   [[nodiscard]] uint64_t object_bytes(PageMask run) const;
   void clear_tail(PageMask run) const;

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "absl/synchronization/notification.h"
+#include "base/status.h"
 #include "store/page/page_store.h"
 #include "test/store/page/disk_faults.h"
 #include "test/store/page/store_fixture.h"
@@ -94,6 +95,9 @@ TEST_CASE("allow blocking: damage, failures and parts are handled as ever") {
   const AllowBlocking here;
   const Outcome damaged = read(*object, content, 1U << 20, 4096);
   CHECK(absl::IsDataLoss(damaged.status));
+  const Outcome around = read(*object, content, (1U << 20) - 40000, 100000);
+  CHECK(absl::IsDataLoss(around.status));
+  CHECK(base::offset_of(around.status) == 1U << 20);
   CHECK(damaged.here);
   CHECK(read(*object, content, (1U << 20) + 4096, 4096).right);
 
