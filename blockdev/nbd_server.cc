@@ -106,14 +106,15 @@ class Server final : public NbdServer {
   Server(const NbdServerOptions& options, tree::Namespace& names, ExportFilter filter,
          std::shared_ptr<TlsContext> tls)
       : options_(options),
-        tls_(std::move(tls)),
         exports_(names, std::move(filter), options.default_export),
-        shared_(std::max(1U, std::thread::hardware_concurrency())) {}
+        shared_(std::max(1U, std::thread::hardware_concurrency())),
+        tls_(std::move(tls)) {}
   ~Server() override { stop(); }
 
   absl::Status listen();
 
   void stop() override;
+  absl::Status reload_tls() override;
   std::vector<ListenAddress> addresses() const override;
   base::DoorStats stats() const override;
   absl::StatusOr<ExportList> exports(size_t limit) override { return exports_.list(limit); }
@@ -126,6 +127,7 @@ class Server final : public NbdServer {
   };
   struct Connection {
     std::unique_ptr<NbdSession> session;
+    ListenAddress::Kind kind;
     std::thread thread;
   };
   using Connections = std::list<Connection>;
@@ -133,12 +135,13 @@ class Server final : public NbdServer {
   void accept_loop(Listener& listener);
   bool accept_one(Listener& listener);
   void admit(UniqueFd socket, const ListenAddress& listener);
+  [[nodiscard]] std::string full_for(ListenAddress::Kind kind) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status start_connection(UniqueFd socket, ListenAddress::Kind kind)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void serve(Connections::iterator self);
 
   const NbdServerOptions options_;
-  const std::shared_ptr<TlsContext> tls_;
   TreeExports exports_;
   NbdShared shared_;
   LogLimiter accept_log_;
@@ -146,6 +149,7 @@ class Server final : public NbdServer {
   std::list<Listener> listeners_;
 
   mutable absl::Mutex mutex_;
+  std::shared_ptr<TlsContext> tls_ ABSL_GUARDED_BY(mutex_);  // of those that come next
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   Connections live_ ABSL_GUARDED_BY(mutex_);
   Connections ended_ ABSL_GUARDED_BY(mutex_);  // run() is through; their threads wait to be joined
@@ -198,10 +202,9 @@ bool Server::accept_one(Listener& listener) {
 void Server::admit(UniqueFd socket, const ListenAddress& listener) {
   absl::MutexLock lock(&mutex_);
   if (stopping_) return;
-  if (live_.size() >= options_.max_connections) {
+  if (const std::string full = full_for(listener.kind); !full.empty()) {
     if (accept_log_.allow()) {
-      spdlog::warn("nbd: {}: a connection was refused: {} are open, which is the limit",
-                   listener.to_string(), live_.size());
+      spdlog::warn("nbd: {}: a connection was refused: {}", listener.to_string(), full);
     }
     return;
   }
@@ -210,6 +213,21 @@ void Server::admit(UniqueFd socket, const ListenAddress& listener) {
     spdlog::error("nbd: {}: a connection was refused: {}", listener.to_string(),
                   base::message(started));
   }
+}
+
+/// Why no more of this kind are taken; empty while they are. Strangers from the network, who need
+/// to know nothing to be in a handshake, do not get all places.
+std::string Server::full_for(ListenAddress::Kind kind) const {
+  if (live_.size() >= options_.max_connections) {
+    return fmt::format("{} are open, which is the limit", live_.size());
+  }
+  if (kind != ListenAddress::Kind::kTcp) return "";
+  const auto shaking = std::count_if(live_.begin(), live_.end(), [](const Connection& each) {
+    return each.kind == ListenAddress::Kind::kTcp && each.session->shakes_hands();
+  });
+  const size_t limit = std::max<size_t>(options_.max_connections / 2, 1);
+  if (static_cast<size_t>(shaking) < limit) return "";
+  return fmt::format("{} from the network are in their handshakes, half of the limit", shaking);
 }
 
 absl::Status Server::start_connection(UniqueFd socket, ListenAddress::Kind kind) {
@@ -224,7 +242,7 @@ absl::Status Server::start_connection(UniqueFd socket, ListenAddress::Kind kind)
   BLOBCACHE_ASSIGN_OR_RETURN(
       std::unique_ptr<NbdSession> session,
       NbdSession::create(std::move(socket), std::move(peer), options, exports_, shared_));
-  live_.push_back({std::move(session), {}});
+  live_.push_back({std::move(session), kind, {}});
   const auto self = std::prev(live_.end());
   try {
     self->thread = std::thread([this, self] { serve(self); });
@@ -278,6 +296,13 @@ void Server::stop() {
     gone.swap(ended_);
   }
   for (Connection& connection : gone) connection.thread.join();
+}
+
+absl::Status Server::reload_tls() {
+  BLOBCACHE_ASSIGN_OR_RETURN(std::shared_ptr<TlsContext> fresh, load_tls(options_.tls));
+  absl::MutexLock lock(&mutex_);
+  tls_ = std::move(fresh);
+  return absl::OkStatus();
 }
 
 std::vector<ListenAddress> Server::addresses() const {

@@ -60,6 +60,10 @@ class NbdServer {
   /// Stops listening, ends every connection, removes socket files. Idempotent.
   virtual void stop() = 0;
 
+  /// Reads the certificates and keys of TLS once more, for the connections that come from then on.
+  /// After an error, as load_tls() has them, what was read before stays in use. OK without TLS.
+  [[nodiscard]] virtual absl::Status reload_tls() = 0;
+
   /// The addresses in use (ports filled in).
   [[nodiscard]] virtual std::vector<base::ListenAddress> addresses() const = 0;
   [[nodiscard]] virtual base::DoorStats stats() const = 0;

@@ -3,7 +3,10 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -34,10 +37,22 @@ absl::Status failed(const fs::path& file, std::string_view why) {
                      fmt::format("{}: {}", file.native(), why));
 }
 
+/// Answers for who would have to be asked at a terminal, which a daemon is not at.
+int no_passphrase(char* /*into*/, int /*size*/, int /*writing*/, void* asked) {
+  *static_cast<bool*>(asked) = true;
+  return -1;
+}
+
 /// The reason that OpenSSL has for its last failure; its queue is empty afterwards.
 std::string last_error() {
   const unsigned long error = ::ERR_get_error();
   ::ERR_clear_error();
+  if (ERR_GET_LIB(error) == ERR_LIB_PEM && ERR_GET_REASON(error) == PEM_R_NO_START_LINE) {
+    return "holds nothing in PEM that is wanted of it";
+  }
+  if (ERR_GET_LIB(error) == ERR_LIB_X509 && ERR_GET_REASON(error) == X509_R_KEY_VALUES_MISMATCH) {
+    return "is not the key of server-cert.pem";
+  }
   const char* reason = ::ERR_reason_error_string(error);
   return reason == nullptr ? "not what it should be" : reason;
 }
@@ -45,6 +60,17 @@ std::string last_error() {
 absl::Status check_readable(const fs::path& file) {
   const base::UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
   return fd.valid() ? absl::OkStatus() : base::errno_error(errno, file.native());
+}
+
+/// No client that verifies it will come, which is better known before the first one does not.
+void warn_if_expired(SSL_CTX* context, const fs::path& certificate) {
+  const X509* const ours = ::SSL_CTX_get0_certificate(context);
+  if (ours == nullptr) return;
+  if (::X509_cmp_current_time(::X509_get0_notAfter(ours)) < 0) {
+    spdlog::warn("nbd: {}: has expired", certificate.native());
+  } else if (::X509_cmp_current_time(::X509_get0_notBefore(ours)) > 0) {
+    spdlog::warn("nbd: {}: is not valid yet", certificate.native());
+  }
 }
 
 /// Whoever reads the file may come in as any user.
@@ -100,12 +126,18 @@ absl::Status TlsContext::use_certificates(const TlsOptions& options) {
   if (::SSL_CTX_use_certificate_chain_file(context_, certificate.c_str()) != 1) {
     return failed(certificate, last_error());
   }
-  if (::SSL_CTX_use_PrivateKey_file(context_, key.c_str(), SSL_FILETYPE_PEM) != 1) {
-    return failed(key, last_error());
+  bool encrypted = false;
+  ::SSL_CTX_set_default_passwd_cb(context_, no_passphrase);
+  ::SSL_CTX_set_default_passwd_cb_userdata(context_, &encrypted);
+  const bool taken = ::SSL_CTX_use_PrivateKey_file(context_, key.c_str(), SSL_FILETYPE_PEM) == 1;
+  ::SSL_CTX_set_default_passwd_cb_userdata(context_, nullptr);
+  if (encrypted) {
+    return failed(key,
+                  "is encrypted, and nobody can be asked for its passphrase; "
+                  "openssl pkey -in KEY -out PLAIN takes that away");
   }
-  if (::SSL_CTX_check_private_key(context_) != 1) {
-    return failed(key, "is not the key of server-cert.pem");
-  }
+  if (!taken) return failed(key, last_error());
+  warn_if_expired(context_, certificate);
   if (!options.verify_clients) return absl::OkStatus();
   BLOBCACHE_RETURN_IF_ERROR(check_readable(authority));
   if (::SSL_CTX_load_verify_locations(context_, authority.c_str(), nullptr) != 1) {

@@ -249,7 +249,22 @@ void Daemon::reload(const Config& next) {
   if (after.origins != next.origins) {
     spdlog::warn("reload: [[origin]] has changed; it takes effect at the next start");
   }
+  reload_certificates();
   spdlog::info("reload: done");
+}
+
+void Daemon::reload_certificates() {
+  absl::Status status;
+  {
+    const absl::MutexLock lock(&mutex_);
+    if (nbd_ == nullptr || config_.nbd.tls == "off") return;
+    status = nbd_->reload_tls();
+  }
+  if (status.ok()) {
+    spdlog::info("reload: nbd.tls: certificates and keys were read again");
+  } else {
+    spdlog::error("reload: nbd.tls: {}; what was read before stays in use", base::message(status));
+  }
 }
 
 bool Daemon::reload_metrics(const Config::Metrics& next) {

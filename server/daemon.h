@@ -67,6 +67,7 @@ class Daemon final : public SnapshotSource {
   [[nodiscard]] absl::Status start_nbd();
   [[nodiscard]] absl::Status start_grpc();
   [[nodiscard]] absl::Status start_metrics();
+  void reload_certificates();
   [[nodiscard]] bool reload_metrics(const Config::Metrics& next);
   void log_start();
 

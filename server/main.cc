@@ -24,11 +24,13 @@
 #include "absl/synchronization/mutex.h"
 #include "base/size.h"
 #include "base/status.h"
+#include "blockdev/tls.h"
 #include "server/config.h"
 #include "server/daemon.h"
 #include "server/limits.h"
 #include "server/logging.h"
 #include "server/notify.h"
+#include "server/options.h"
 #include "server/version.h"
 #include "store/tree/rebuild.h"
 
@@ -94,6 +96,11 @@ int check(const ConfigSources& sources) {
   const ConfigResult result = read_config(sources);
   for (const std::string& problem : result.problems) print_error(problem);
   if (!result.problems.empty()) return kExitFailed;
+  const absl::Status tls = blockdev::load_tls(nbd_options(result.config.nbd, 0).tls).status();
+  if (!tls.ok()) {
+    print_error(fmt::format("nbd.tls: {}", base::message(tls)));
+    return kExitFailed;
+  }
   fmt::print("{}: OK\n", sources.file.has_value() ? sources.file->native() : "configuration");
   return kExitDone;
 }

@@ -80,7 +80,9 @@ void NbdSession::stop() {
 void NbdSession::run() {
   {
     Handshake handshake(exports_, options_.tls);
-    if (shake_hands(handshake)) {
+    const bool agreed = shake_hands(handshake);
+    shakes_hands_.store(false, std::memory_order_relaxed);
+    if (agreed) {
       spdlog::debug("nbd: {}: uses {}", peer_, handshake.chosen().name);
       const MetaContextSet contexts = handshake.meta_contexts();
       // The client may be a kernel whose block device this is. Its driver asks for simple replies,

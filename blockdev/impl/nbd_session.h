@@ -78,7 +78,7 @@ struct NbdSessionOptions {
 /// they are copied out and unpinned, after stall_cut without a byte of progress the connection is
 /// cut; it is cut at once when the server's connections hold as many copies as they may.
 ///
-/// run() is for one thread; stop() for any. `exports` and `shared` must outlive it.
+/// run() is for one thread; the others for any. `exports` and `shared` must outlive it.
 class NbdSession {
  public:
   /// `peer` names the client in the log.
@@ -88,6 +88,9 @@ class NbdSession {
 
   /// Serves the connection to its end; the socket is closed when it returns.
   void run();
+
+  /// Whether its handshake is not through yet.
+  [[nodiscard]] bool shakes_hands() const { return shakes_hands_.load(std::memory_order_relaxed); }
 
   /// Ends the connection soon: requests under way fail with NBD_ESHUTDOWN. Idempotent.
   void stop();
@@ -139,6 +142,7 @@ class NbdSession {
   BusyWait busy_wait_;
   const std::shared_ptr<CompletionQueue> completions_;
   std::atomic<bool> stopping_ = false;
+  std::atomic<bool> shakes_hands_ = true;
 
   std::vector<std::byte> buffer_;  // what came and is not handled: [begin_, end_)
   size_t begin_ = 0;

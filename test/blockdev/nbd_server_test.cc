@@ -196,6 +196,28 @@ TEST_CASE("nbd server: TCP works and tells its port") {
   CHECK(client.receive_reply(10).data == pattern(0, 10));
 }
 
+TEST_CASE("nbd server: strangers from the network leave room for others") {
+  NbdServerOptions options;
+  options.max_connections = 6;
+  options.listen.push_back(*base::parse_listen_address("tcp:127.0.0.1:0"));
+  TestServer test(options);
+  const uint16_t port = test.server().addresses().at(0).port;
+  std::vector<RawClient> strangers;
+  for (int i = 0; i < 3; ++i) {
+    strangers.push_back(RawClient::connect_tcp(port));
+    REQUIRE(test::eventually([&] { return test.server().stats().open == strangers.size(); }));
+  }
+  CHECK(RawClient::connect_tcp(port).at_end());
+  RawClient local = test.connect();
+  CHECK(local.open("files/readme", true) == 10);
+  // Who has agreed on something is no stranger, and leaves the place to the next one.
+  CHECK(strangers[0].open("files/readme", true) == 10);
+  REQUIRE(test::eventually([&] {
+    RawClient next = RawClient::connect_tcp(port);
+    return !next.receive(1).empty();
+  }));
+}
+
 TEST_CASE("nbd server: stop ends connections, removes the socket and may be repeated") {
   TestServer test;
   RawClient idle = test.connect();

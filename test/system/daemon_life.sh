@@ -3,9 +3,6 @@
 . "$(dirname "$0")/lib.sh"
 need curl
 
-log_says() { grep -Eq -- "$1" "$DAEMON_LOG"; }
-wait_for_log() { wait_until 30 log_says "$1" || fail "the log never said /$1/"; }
-
 # Ready is the last line of the start, at every log level.
 start_daemon --set log.level=error
 expect_equal 1 "$(wc -l <"$DAEMON_LOG")" "lines of a quiet start"

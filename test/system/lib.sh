@@ -145,6 +145,10 @@ listen = "127.0.0.1:0"
 TOML
 }
 
+# log_says REGEX (extended), and the same waited for.
+log_says() { grep -Eq -- "$1" "$DAEMON_LOG"; }
+wait_for_log() { wait_until 30 log_says "$1" || fail "the log never said /$1/"; }
+
 daemon_says_ready() { grep -Eq '(^|[^[:alnum:]_])ready([^[:alnum:]_]|$)' "$DAEMON_LOG"; }
 daemon_is_ready_or_gone() { daemon_says_ready || process_is_gone "$DAEMON_PID"; }
 

@@ -2,7 +2,7 @@
 # NBD over TLS, with certificates and with shared keys: the clients that people use come in, read right, and those
 # that should not be let in are not.
 . "$(dirname "$0")/lib.sh"
-need jq nbdinfo nbdcopy qemu-img openssl cmp
+need jq nbdinfo nbdcopy qemu-img openssl cmp script
 
 keys=$TEST_DIR/keys
 mkdir -m 700 "$keys" "$TEST_DIR/stranger"
@@ -57,6 +57,25 @@ qemu=(--object "tls-creds-x509,id=tls0,dir=$keys,endpoint=client"
 qemu-img convert -O raw "${qemu[@]}" "$TEST_DIR/copy"
 expect_same "$TEST_DIR/disk.img" "$TEST_DIR/copy" "qemu-img convert over TLS"
 
+# Renewed certificates are taken at a reload; what is no certificate leaves the old one in use.
+cp -r "$keys" "$TEST_DIR/old"
+rm -r "${keys:?}"/*
+authority "$keys"
+certify "$keys" server localhost
+certify "$keys" client somebody
+expect_fail any '' nbdinfo --size "$(certs "$keys")"
+kill -HUP "$DAEMON_PID"
+wait_for_log 'reload: nbd\.tls: certificates and keys were read again'
+nbdinfo --size "$(certs "$keys")" >/dev/null
+expect_fail any '' nbdinfo --size "$(certs "$TEST_DIR/old")"
+mv "$keys/server-key.pem" "$TEST_DIR/key"
+kill -HUP "$DAEMON_PID"
+wait_for_log 'reload: nbd\.tls: .*server-key.pem: No such file.*stays in use'
+nbdinfo --size "$(certs "$keys")" >/dev/null
+mv "$TEST_DIR/key" "$keys/server-key.pem"
+cp "$keys/ca-cert.pem" "$TEST_DIR/stranger/ca-cert.pem"
+cp "$keys/ca-cert.pem" "$TEST_DIR/anonymous/"
+
 # In clear, without a certificate, and with one of another authority: nobody comes in, and the daemon lives.
 expect_fail any '' nbdinfo --size "$(clear_uri)"
 expect_fail any '' nbdinfo --size "$(certs "$TEST_DIR/anonymous")"
@@ -99,4 +118,20 @@ expect_fail 1 'server-cert.pem: No such file' \
   daemon_once --set nbd.tls=require --set "nbd.tls_certificates=$TEST_DIR/anonymous"
 cp "$keys/server-cert.pem" "$TEST_DIR/stranger/"
 cp "$TEST_DIR/stranger/client-key.pem" "$TEST_DIR/stranger/server-key.pem"
-expect_fail 1 'server-key.pem: ' daemon_once --set nbd.tls=require --set "nbd.tls_certificates=$TEST_DIR/stranger"
+expect_fail 1 'server-key.pem: is not the key of server-cert.pem' \
+  daemon_once --set nbd.tls=require --set "nbd.tls_certificates=$TEST_DIR/stranger"
+# The check of a configuration says so, too.
+checked() { "$BIN/blobcached" --config "$CONFIG" --check --set nbd.tls=require "$@"; }
+checked --set "nbd.tls_certificates=$keys" | grep -q OK || fail "--check of what serves"
+expect_fail 1 'nbd.tls: .*server-key.pem: is not the key' checked --set "nbd.tls_certificates=$TEST_DIR/stranger"
+expect_fail 1 'nbd.tls: .*none.psk: No such file' checked --set "nbd.tls_psk=$TEST_DIR/none.psk"
+# Nobody is asked for a passphrase, also where there is a terminal.
+openssl rsa -aes128 -passout pass:secret -in "$keys/server-key.pem" -out "$TEST_DIR/stranger/server-key.pem" 2>/dev/null
+on_a_terminal() {
+  script -qec "'$BIN/blobcached' --config '$CONFIG' --check --set nbd.tls=require \
+    --set 'nbd.tls_certificates=$TEST_DIR/stranger'" /dev/null >&2
+}
+expect_fail 1 'server-key.pem: is encrypted' timeout 20 bash -c "$(declare -f on_a_terminal)
+  BIN='$BIN' CONFIG='$CONFIG' TEST_DIR='$TEST_DIR'; on_a_terminal"
+echo nonsense >"$TEST_DIR/stranger/server-cert.pem"
+expect_fail 1 'server-cert.pem: holds nothing in PEM' checked --set "nbd.tls_certificates=$TEST_DIR/stranger"
