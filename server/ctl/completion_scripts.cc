@@ -183,8 +183,8 @@ function __blobcachectl_command
         else if not string match -q -- '-*' $word
             if test -z "$command"
                 set command $word
-            else if test "$command" = config
-                set command "config $word"
+            else if contains -- "$command" $__blobcachectl_groups
+                set command "$command $word"
             end
         end
     end
@@ -320,9 +320,14 @@ std::string fish_completion(const std::vector<CommandWords>& commands) {
   std::string with_value;
   for (const auto& [kind, label] : value_labels(commands)) with_value += " " + label;
   std::erase(with_value, '|');
-  std::string out =
-      fmt::format("# fish completion for blobcachectl\n\nset -g __blobcachectl_with_value{}\n{}",
-                  with_value, kFish);
+  std::string groups;
+  for (const CommandWords& command : commands) {
+    if (!command.name.empty() && !command.commands.empty()) groups += " " + command.name;
+  }
+  std::string out = fmt::format(
+      "# fish completion for blobcachectl\n\nset -g __blobcachectl_with_value{}\n"
+      "set -g __blobcachectl_groups{}\n{}",
+      with_value, groups, kFish);
   for (const CommandWords& command : commands) {
     // The program's own options go with every command.
     const std::string at =

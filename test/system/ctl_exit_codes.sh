@@ -25,6 +25,14 @@ for shell in bash zsh fish; do
   ctl completion "$shell" | grep -q umount || fail "completion $shell"
 done
 bash -n <(ctl completion bash) || fail "bash does not understand its completion"
+# fish, where it is: also what comes behind the commands that have commands.
+if command -v fish >/dev/null; then
+  ctl completion fish >"$TEST_DIR/completion.fish"
+  offered() { fish --no-config -c "source '$TEST_DIR/completion.fish'; complete -C 'blobcachectl $1'"; }
+  for line in 'volume create --s:--size' 'volume co:commit' 'config ch:check' 'config check --h:--help'; do
+    offered "${line%:*}" | grep -q "^${line#*:}" || fail "fish offers nothing for: ${line%:*}"
+  done
+fi
 
 # --- 2
 one_line 2 'a command is missing; see blobcachectl --help'
