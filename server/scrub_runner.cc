@@ -57,8 +57,8 @@ class ScrubRunner::Watcher final : public tree::ScrubWatcher {
     return false;
   }
 
-  void on_begin(uint64_t blobs, uint64_t disk_bytes) override {
-    listener_.on_begin(blobs, disk_bytes);
+  void on_begin(uint64_t objects, uint64_t disk_bytes) override {
+    listener_.on_begin(objects, disk_bytes);
   }
 
   void on_checked(const page::ScrubResult& result) override {
@@ -71,7 +71,7 @@ class ScrubRunner::Watcher final : public tree::ScrubWatcher {
     runner_.count(result);
   }
 
-  void on_damage(const tree::DamagedBlob& blob) override { listener_.on_damage(blob); }
+  void on_damage(const tree::DamagedObject& object) override { listener_.on_damage(object); }
 
  private:
   bool goes_on() { return !runner_.stopping() && listener_.wants_more(); }

@@ -45,7 +45,7 @@ class ScrubListener {
   virtual void on_begin(uint64_t objects, uint64_t bytes) = 0;
   /// So much is done; told a few times a second.
   virtual void on_progress(uint64_t objects, uint64_t bytes) = 0;
-  virtual void on_damage(const tree::DamagedBlob& blob) = 0;
+  virtual void on_damage(const tree::DamagedObject& object) = 0;
 };
 
 /// Runs scrubs, one at a time, each on a thread of its own whose priority, for the processor and

@@ -26,20 +26,20 @@ void fill(const ScrubSummary& summary, v1::ScrubSummary& out) {
   out.set_repaired_maps(summary.repaired_maps);
 }
 
-void fill(const tree::DamagedBlob& blob, v1::ScrubDamage& out) {
-  out.set_digest(blob.key.bytes.data(), blob.key.bytes.size());
-  out.set_size(blob.size_bytes);
-  for (const std::string& name : blob.names) out.add_names(name);
-  out.set_more_names(blob.more_names);
-  out.set_reason(blob.result.reason);
-  out.set_pages(blob.result.damaged_pages);
-  for (const page::ByteRange& range : blob.result.damaged.ranges()) {
+void fill(const tree::DamagedObject& object, v1::ScrubDamage& out) {
+  if (object.key) out.set_digest(object.key->bytes.data(), object.key->bytes.size());
+  out.set_size(object.size_bytes);
+  for (const std::string& name : object.names) out.add_names(name);
+  out.set_more_names(object.more_names);
+  out.set_reason(object.result.reason);
+  out.set_pages(object.result.damaged_pages);
+  for (const page::ByteRange& range : object.result.damaged.ranges()) {
     v1::ScrubDamage::Range* const to = out.add_ranges();
     to->set_offset(range.offset);
     to->set_length(range.length);
   }
-  out.set_more_ranges(blob.result.damaged.truncated());
-  out.set_map_repaired(blob.result.map_repaired);
+  out.set_more_ranges(object.result.damaged.truncated());
+  out.set_map_repaired(object.result.map_repaired);
 }
 
 v1::GcItem::Kind to_kind(tree::Garbage::Kind kind) {
@@ -76,9 +76,9 @@ class ScrubStream final : public ScrubListener {
     send(response);
   }
 
-  void on_damage(const tree::DamagedBlob& blob) override {
+  void on_damage(const tree::DamagedObject& object) override {
     v1::ScrubResponse response;
-    fill(blob, *response.mutable_damage());
+    fill(object, *response.mutable_damage());
     send(response);
   }
 

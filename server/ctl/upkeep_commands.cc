@@ -44,7 +44,13 @@ std::string damage_text(const v1::ScrubDamage& damage) {
   std::string out;
   for (const std::string& name : damage.names()) out += escape(name) + ", ";
   if (damage.more_names()) out += "..., ";
-  out += fmt::format("{}: {}\n", format_digest(damage.digest()), escape(damage.reason()));
+  if (damage.digest().empty()) {
+    // A volume has its name alone.
+    out.resize(out.size() - std::min<size_t>(out.size(), 2));
+  } else {
+    out += format_digest(damage.digest());
+  }
+  out += fmt::format(": {}\n", escape(damage.reason()));
   for (const v1::ScrubDamage::Range& range : damage.ranges()) {
     out += fmt::format("  {} bytes at {}\n", range.length(), range.offset());
   }
@@ -54,7 +60,7 @@ std::string damage_text(const v1::ScrubDamage& damage) {
 
 Json damage_json(const v1::ScrubDamage& damage) {
   Json out;
-  out["digest"] = format_digest(damage.digest());
+  out["digest"] = damage.digest().empty() ? Json(nullptr) : Json(format_digest(damage.digest()));
   out["size"] = damage.size();
   out["names"] = Json::array();
   for (const std::string& name : damage.names()) out["names"].push_back(name);
@@ -263,12 +269,12 @@ Outcome gc(const GcOptions& arguments, Session& session) {
 
 void add_scrub(CLI::App& app, Action& selected) {
   const auto options = std::make_shared<ScrubOptions>();
-  CLI::App* const command =
-      app.add_subcommand("scrub", "Verify every page of the blobs on disk; list what is damaged");
+  CLI::App* const command = app.add_subcommand(
+      "scrub", "Verify every page of blobs and volumes on disk; list what is damaged");
   command->group("Upkeep");
   command
       ->add_option("PATH", options->path,
-                   "A file, a blob or a directory under files/; without it, everything")
+                   "A file, a blob, a volume or a directory; without it, everything")
       ->type_name("");
   command
       ->add_option("--rate", options->rate,

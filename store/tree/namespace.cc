@@ -335,8 +335,11 @@ absl::Status CatalogNamespace::scrub(std::string_view path, ScrubWatcher& watche
   BLOBCACHE_RETURN_IF_ERROR(check_ours(
       path, names, "of which pages are compared with their checksums whenever they are read"));
   BLOBCACHE_ASSIGN_OR_RETURN(const Node node, resolve(path));
-  TreeScrub scrub(*catalog_, store_, edits_, watcher);
-  if (node.id == kRootNode || node.id == kBlobsNode) return scrub.run_all();
+  TreeScrub scrub(*catalog_, store_, edits_, volumes_, watcher);
+  if (node.id == kRootNode) return scrub.run_all();
+  if (node.id == kBlobsNode) return scrub.run_all_blobs();
+  if (node.id == kVolumesNode) return scrub.run_volumes();
+  if (node.type == NodeType::kImage) return scrub.run_volume(node.id);
   if (const std::optional<int64_t> blob = blob_of_node(node.id)) return scrub.run_blob(*blob);
   const int64_t file = file_of_node(node.id);
   return node.type == NodeType::kFile ? scrub.run_file(file) : scrub.run_directory(file);

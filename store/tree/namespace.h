@@ -197,10 +197,12 @@ class Namespace {
   [[nodiscard]] virtual Volumes& volumes() = 0;
 
   // Upkeep. Slow, and safe beside everything else.
-  /// Verifies what the disk holds of a path: a file, a blob, all that is named beneath a directory,
-  /// or ("", "blobs") every blob, with a name or without; as page::PageStore::scrub, whose errors
-  /// end it. With every blob goes the catalog, whose damage is DATA_LOSS, at once. Damage of blobs
-  /// is no error: `watcher` learns of it. CANCELLED when `watcher` ends it.
+  /// Verifies what the disk holds of a path: a file, a blob, a volume's own pages, all that is
+  /// named beneath a directory, "blobs", every one with a name or without, or "", those and all
+  /// volumes; blobs as page::PageStore::scrub, whose errors end it. With every blob goes the
+  /// catalog, whose damage is DATA_LOSS, at once. Damage of blobs and volumes, and a volume that
+  /// cannot be opened, is no error: `watcher` learns of it. A volume is in use while it is read.
+  /// CANCELLED when `watcher` ends it.
   [[nodiscard]] virtual absl::Status scrub(std::string_view path, ScrubWatcher& watcher) = 0;
   /// Removes what nothing names: blobs without a name or a pin that are cached, or kept and past
   /// their unnamed_ttl (or any, see GarbageOptions); and files that no blob owns. What somebody has

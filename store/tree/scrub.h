@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,14 +11,15 @@
 
 namespace blobcache::tree {
 
-/// A blob in which a scrub found damage. Value type.
-struct DamagedBlob {
+/// A blob or a volume in which a scrub found damage. Value type.
+struct DamagedObject {
   /// So many names are told of one blob.
   static constexpr size_t kMaxNames = 16;
 
-  page::ObjectKey key;
+  std::optional<page::ObjectKey> key;  ///< none: a volume
   uint64_t size_bytes = 0;
-  std::vector<std::string> names;  ///< "files/a/b", those bound first going first; may be none
+  /// Of a blob "files/a/b", those bound first going first; may be none. Of a volume "volumes/a".
+  std::vector<std::string> names;
   bool more_names = false;
   page::ScrubResult result;
 };
@@ -26,11 +28,11 @@ struct DamagedBlob {
 /// scrubs.
 class ScrubWatcher : public page::ScrubControl {
  public:
-  /// How much is to be looked at, as the catalog has it now: blobs, and their bytes on the disk.
-  virtual void on_begin(uint64_t blobs, uint64_t disk_bytes) = 0;
-  /// A blob has been looked at; damaged ones too.
+  /// How much is to be looked at, as is known now: blobs and volumes, and their bytes on the disk.
+  virtual void on_begin(uint64_t objects, uint64_t disk_bytes) = 0;
+  /// A blob or a volume has been looked at; damaged ones too, and volumes that cannot be opened.
   virtual void on_checked(const page::ScrubResult& result) = 0;
-  virtual void on_damage(const DamagedBlob& blob) = 0;
+  virtual void on_damage(const DamagedObject& object) = 0;
 };
 
 }  // namespace blobcache::tree

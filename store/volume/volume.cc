@@ -208,4 +208,10 @@ absl::StatusOr<std::vector<Run>> Volume::map_wait(uint64_t offset, uint64_t leng
                   [&](MapDone done) { map(offset, length, max_runs, std::move(done)); });
 }
 
+absl::StatusOr<std::vector<Run>> Volume::map_own_wait(uint64_t offset, uint64_t length,
+                                                      size_t max_runs) {
+  return wait_for(absl::StatusOr<std::vector<Run>>(),
+                  [&](MapDone done) { map_own(offset, length, max_runs, std::move(done)); });
+}
+
 }  // namespace blobcache::volume

@@ -160,6 +160,10 @@ class Volume : public Image {
   /// never on a worker. After an error the volume is closed all the same, as after a kill.
   [[nodiscard]] virtual absl::Status close() = 0;
 
+  /// As map(), but that the base is not asked for its zeros: kBase is all that is not the volume's
+  /// own. Fails for the volume's own damage alone, whatever has become of the base.
+  virtual void map_own(uint64_t offset, uint64_t length, size_t max_runs, MapDone done) = 0;
+
   [[nodiscard]] virtual VolumeStats stats() const = 0;
 
   /// The same as above, waiting; never on a worker.
@@ -172,6 +176,8 @@ class Volume : public Image {
   [[nodiscard]] absl::Status flush_wait();
   [[nodiscard]] absl::StatusOr<std::vector<Run>> map_wait(uint64_t offset, uint64_t length,
                                                           size_t max_runs);
+  [[nodiscard]] absl::StatusOr<std::vector<Run>> map_own_wait(uint64_t offset, uint64_t length,
+                                                              size_t max_runs);
 };
 
 }  // namespace blobcache::volume

@@ -195,7 +195,7 @@ TEST_CASE("admin: a scrub tells its begin, its damage and its end, and is rememb
     good.checked_pages = 5;
     good.checked_bytes = 60;
     watcher.on_checked(good);
-    tree::DamagedBlob blob;
+    tree::DamagedObject blob;
     blob.names = {"files/1"};
     blob.result.checked_pages = 3;
     blob.result.damaged_pages = 1;

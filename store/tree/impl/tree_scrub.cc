@@ -10,6 +10,9 @@
 #include "base/status.h"
 #include "store/page/geometry.h"
 #include "store/tree/impl/blob_spec.h"
+#include "store/tree/impl/node_ids.h"
+#include "store/tree/impl/volume_scrub.h"
+#include "store/tree/path.h"
 
 namespace blobcache::tree {
 namespace {
@@ -27,6 +30,18 @@ page::ScrubResult impossible_size(const absl::Status& why) {
   return result;
 }
 
+page::ScrubResult cannot_open(const absl::Status& why) {
+  page::ScrubResult result;
+  result.add_reason(fmt::format("cannot be opened, and was not read: {}", base::message(why)));
+  return result;
+}
+
+uint64_t own_bytes_of(const std::vector<VolumeInfo>& volumes) {
+  uint64_t bytes = 0;
+  for (const VolumeInfo& volume : volumes) bytes += volume.own_bytes;
+  return bytes;
+}
+
 }  // namespace
 
 absl::Status TreeScrub::check_catalog() {
@@ -41,14 +56,30 @@ absl::Status TreeScrub::check_catalog() {
 
 absl::Status TreeScrub::run_all() {
   BLOBCACHE_RETURN_IF_ERROR(check_catalog());
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::vector<VolumeInfo> volumes, volumes_.list());
+  return run_all(volumes);
+}
+
+absl::Status TreeScrub::run_all_blobs() {
+  BLOBCACHE_RETURN_IF_ERROR(check_catalog());
+  return run_all({});
+}
+
+absl::Status TreeScrub::run_all(const std::vector<VolumeInfo>& volumes) {
   int64_t last = 0;
   {
     Catalog::Lease catalog = catalog_.read();
     BLOBCACHE_RETURN_IF_ERROR(catalog.freeze());
     BLOBCACHE_ASSIGN_OR_RETURN(last, catalog->newest_blob());
     BLOBCACHE_ASSIGN_OR_RETURN(const Totals totals, catalog->totals());
-    watcher_.on_begin(totals.blobs, totals.kept_disk_bytes + totals.cached_disk_bytes);
+    watcher_.on_begin(totals.blobs + volumes.size(),
+                      totals.kept_disk_bytes + totals.cached_disk_bytes + own_bytes_of(volumes));
   }
+  BLOBCACHE_RETURN_IF_ERROR(check_blobs_to(last));
+  return check_volumes(volumes);
+}
+
+absl::Status TreeScrub::check_blobs_to(int64_t last) {
   for (int64_t after = 0;;) {
     BLOBCACHE_ASSIGN_OR_RETURN(const std::vector<BlobRow> rows,
                                catalog_.read()->list_blobs(after, kPage));
@@ -129,8 +160,54 @@ absl::Status TreeScrub::check(int64_t blob) {
   return absl::OkStatus();
 }
 
+absl::Status TreeScrub::run_volumes() {
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::vector<VolumeInfo> volumes, volumes_.list());
+  return run_volumes(volumes);
+}
+
+absl::Status TreeScrub::run_volume(NodeId node) {
+  BLOBCACHE_ASSIGN_OR_RETURN(std::vector<VolumeInfo> volumes, volumes_.list());
+  std::erase_if(volumes, [node](const VolumeInfo& volume) { return volume.node != node; });
+  return run_volumes(volumes);
+}
+
+absl::Status TreeScrub::run_volumes(const std::vector<VolumeInfo>& volumes) {
+  watcher_.on_begin(volumes.size(), own_bytes_of(volumes));
+  return check_volumes(volumes);
+}
+
+absl::Status TreeScrub::check_volumes(const std::vector<VolumeInfo>& volumes) {
+  for (const VolumeInfo& volume : volumes) BLOBCACHE_RETURN_IF_ERROR(check_volume(volume));
+  return absl::OkStatus();
+}
+
+absl::Status TreeScrub::check_volume(const VolumeInfo& volume) {
+  if (!watcher_.may_read(0)) return ended();
+  BLOBCACHE_ASSIGN_OR_RETURN(std::optional<page::ScrubResult> result, read_volume(volume));
+  if (!result) return absl::OkStatus();
+  watcher_.on_checked(*result);
+  if (result->clean()) return absl::OkStatus();
+  DamagedObject damaged;
+  damaged.size_bytes = volume.size_bytes;
+  damaged.names = {fmt::format("volumes/{}", volume.name)};
+  damaged.result = *std::move(result);
+  spdlog::error("scrub: volumes/{}: {}", printable(volume.name), damaged.result.reason);
+  watcher_.on_damage(damaged);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<page::ScrubResult>> TreeScrub::read_volume(const VolumeInfo& volume) {
+  const absl::StatusOr<VolumeRef> opened = volumes_.open(volume.node);
+  if (opened.ok()) return VolumeScrub(**opened, watcher_).run();
+  // NOT_FOUND is said of files that are gone, too: only the catalog knows which it is.
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<FileRow> row,
+                             catalog_.read()->find_file(file_of_node(volume.node)));
+  if (!row) return std::nullopt;
+  return cannot_open(opened.status());
+}
+
 absl::StatusOr<bool> TreeScrub::report(const BlobRow& row, page::ScrubResult result) {
-  DamagedBlob damaged;
+  DamagedObject damaged;
   {
     Catalog::Lease catalog = catalog_.read();
     BLOBCACHE_RETURN_IF_ERROR(catalog.freeze());
@@ -139,10 +216,10 @@ absl::StatusOr<bool> TreeScrub::report(const BlobRow& row, page::ScrubResult res
     if (now->incarnation != row.incarnation) return false;
     NameCursor from;
     BLOBCACHE_ASSIGN_OR_RETURN(const std::vector<DescribedName> names,
-                               catalog->names_of_blob(row.id, from, DamagedBlob::kMaxNames + 1));
+                               catalog->names_of_blob(row.id, from, DamagedObject::kMaxNames + 1));
     for (const DescribedName& name : names) damaged.names.push_back(name.path);
   }
-  damaged.more_names = damaged.names.size() > DamagedBlob::kMaxNames;
+  damaged.more_names = damaged.names.size() > DamagedObject::kMaxNames;
   if (damaged.more_names) damaged.names.pop_back();
   if (!result.inline_map.empty()) store_map(row, result.inline_map);
   damaged.key = row.key;

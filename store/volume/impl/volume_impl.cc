@@ -256,16 +256,20 @@ void VolumeImpl::flush_operation(Done done) {
   core_.options.workers->run([self = shared_from_this()] { self->flusher_.run(); });
 }
 
-void VolumeImpl::map(uint64_t offset, uint64_t length, size_t max_runs, MapDone done) {
+void VolumeImpl::map_own(uint64_t offset, uint64_t length, size_t max_runs, MapDone done) {
   if (absl::Status status = core_.check_range(offset, length); !status.ok()) {
     done(std::move(status));
     return;
   }
+  map_cut(nullptr, offset, length, max_runs, std::move(done));
+}
+
+void VolumeImpl::map(uint64_t offset, uint64_t length, size_t max_runs, MapDone done) {
   if (core_.options.base == nullptr) {
-    map_cut(nullptr, offset, length, max_runs, std::move(done));
+    map_own(offset, length, max_runs, std::move(done));
     return;
   }
-  map_cut(nullptr, offset, length, max_runs,
+  map_own(offset, length, max_runs,
           [self = shared_from_this(), offset, max_runs,
            done = std::move(done)](absl::StatusOr<std::vector<Run>> runs) mutable {
             if (!runs.ok()) return done(std::move(runs));

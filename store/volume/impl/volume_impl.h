@@ -48,6 +48,7 @@ class VolumeImpl final : public Volume, public std::enable_shared_from_this<Volu
   void trim(uint64_t offset, uint64_t length, bool fua, Done done) override;
   void flush(Done done) override;
   void map(uint64_t offset, uint64_t length, size_t max_runs, MapDone done) override;
+  void map_own(uint64_t offset, uint64_t length, size_t max_runs, MapDone done) override;
   [[nodiscard]] absl::Status grow(uint64_t size_bytes) override;
   [[nodiscard]] absl::StatusOr<std::shared_ptr<VolumeCut>> cut() override;
   [[nodiscard]] absl::Status close() override;

@@ -276,7 +276,7 @@ TEST_CASE("names: a scrub makes a names file again that has rotted") {
     bool may_read(uint64_t /*bytes*/) override { return true; }
     void on_begin(uint64_t /*blobs*/, uint64_t /*bytes*/) override {}
     void on_checked(const page::ScrubResult& /*result*/) override {}
-    void on_damage(const DamagedBlob& /*blob*/) override {}
+    void on_damage(const DamagedObject& /*blob*/) override {}
   };
   TreeFixture tree;
   const page::ObjectKey key = tree.put("content", nth(0)).key;

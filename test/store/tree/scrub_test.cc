@@ -31,7 +31,7 @@ class Watcher final : public ScrubWatcher {
     ++checked;
     checked_bytes += result.checked_bytes;
   }
-  void on_damage(const DamagedBlob& blob) override { damaged.push_back(blob); }
+  void on_damage(const DamagedObject& blob) override { damaged.push_back(blob); }
 
   std::function<void()> before_read;
   int64_t steps = INT64_MAX;
@@ -39,7 +39,7 @@ class Watcher final : public ScrubWatcher {
   uint64_t expected_bytes = 0;
   uint64_t checked = 0;
   uint64_t checked_bytes = 0;
-  std::vector<DamagedBlob> damaged;
+  std::vector<DamagedObject> damaged;
 };
 
 Watcher scrub(TreeFixture& tree, std::string_view path) {
@@ -100,7 +100,7 @@ TEST_CASE("scrub: damage has the names that hold the blob, and a bound of them")
   REQUIRE(found.damaged.size() == 2);
   CHECK(found.damaged[0].key == blob.key);
   CHECK(found.damaged[0].size_bytes == 3'000'000);
-  CHECK(found.damaged[0].names.size() == DamagedBlob::kMaxNames);
+  CHECK(found.damaged[0].names.size() == DamagedObject::kMaxNames);
   CHECK(found.damaged[0].names.front() == "files/0");
   CHECK(found.damaged[0].more_names);
   CHECK(found.damaged[0].result.damaged_pages == 1);
