@@ -18,7 +18,9 @@ constexpr uint64_t kHour = 3600 * kSecond;
 constexpr std::array kOriginKeys = {
     origin_row<&Origin::name>("name", "What it is called: it is seen as origins/<name>/"),
     origin_row<&Origin::type>("type", "What it is: nbd"),
-    origin_row<&Origin::url>("url", "Where it is: an NBD server, or one export of it"),
+    origin_row<&Origin::url>("url",
+                             "Where it is: an NBD server, of which an export with an empty name is "
+                             "seen as default, or one export of it"),
     between(1, 16,
             origin_row<&Origin::connections>(
                 "connections", "How many connections an export is read over at most")),

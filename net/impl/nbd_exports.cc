@@ -31,6 +31,8 @@ bool is_path(std::string_view name) {
 NbdExports::NbdExports(std::vector<std::string> names) : names_(std::move(names)) {
   std::sort(names_.begin(), names_.end());
   names_.erase(std::unique(names_.begin(), names_.end()), names_.end());
+  const bool nameless = !names_.empty() && names_.front().empty();
+  if (nameless) names_.erase(names_.begin());
   const size_t different = names_.size();
   std::erase_if(names_, [](const std::string& name) { return !is_path(name); });
   // Shorter paths come first, so that of "a" and "a/b" it is "a" that stays. What is beneath one
@@ -41,6 +43,13 @@ NbdExports::NbdExports(std::vector<std::string> names) : names_(std::move(names)
   std::erase_if(names_, [&](const std::string&) { return !stays[next++]; });
   names_.shrink_to_fit();
   left_out_ = different - names_.size();
+  if (!nameless) return;
+  if (at(kNameless) != Kind::kNothing) {
+    nameless_ = Nameless::kHidden;
+    return;
+  }
+  nameless_ = Nameless::kShown;
+  names_.emplace(std::lower_bound(names_.begin(), names_.end(), kNameless), kNameless);
 }
 
 bool NbdExports::is_export(std::string_view path) const {

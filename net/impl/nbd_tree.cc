@@ -167,6 +167,14 @@ absl::StatusOr<NbdExports> NbdTree::exports(NbdProbe* probe) {
   const absl::MutexLock lock(&mutex_);
   listing_ = listing;
   listed_at_ = absl::Now();
+  const auto nameless = listing.ok() ? listing->nameless() : NbdExports::Nameless::kNone;
+  shows_nameless_ = nameless == NbdExports::Nameless::kShown;
+  if (nameless == NbdExports::Nameless::kHidden && !std::exchange(told_hidden_, true)) {
+    spdlog::warn(
+        "origin {}: the server's export with the empty name is not shown: where it would be, at "
+        "'{}', is another of the server's",
+        options_.name, NbdExports::kNameless);
+  }
   if (listing.ok() && listing->left_out() > 0 && !told_left_out_) {
     told_left_out_ = true;
     spdlog::warn(
@@ -177,11 +185,17 @@ absl::StatusOr<NbdExports> NbdTree::exports(NbdProbe* probe) {
   return listing;
 }
 
+std::string NbdTree::export_at(std::string_view path) {
+  if (!only_.empty()) return target_.url.export_name;
+  const absl::MutexLock lock(&mutex_);
+  return shows_nameless_ && path == NbdExports::kNameless ? std::string() : std::string(path);
+}
+
 absl::StatusOr<tree::OriginEntry> NbdTree::look_up(std::string_view path) {
   if (stopped_) return ends();
   if (path.empty()) return directory("");
   if (!only_.empty() && path != only_) return nothing(path);
-  const std::string export_name = only_.empty() ? std::string(path) : target_.url.export_name;
+  std::string export_name = export_at(path);
   const std::string name = last_component(std::string(path));
   if (const std::shared_ptr<NbdSession> open = session(export_name)) {
     return entry(name, open->info(), export_name);
@@ -195,6 +209,7 @@ absl::StatusOr<tree::OriginEntry> NbdTree::look_up(std::string_view path) {
     if (exports.ok() && exports->at(path) == NbdExports::Kind::kDirectory) {
       return directory(name);
     }
+    export_name = export_at(path);
   }
   const absl::StatusOr<NbdExportInfo> info = probe->info(export_name);
   if (absl::IsNotFound(info.status())) return nothing(path);
@@ -229,7 +244,8 @@ absl::StatusOr<std::vector<tree::OriginEntry>> NbdTree::list(std::string_view pa
       entries.push_back(directory(each.name));
       continue;
     }
-    const std::string whole = path.empty() ? each.name : fmt::format("{}/{}", path, each.name);
+    const std::string whole =
+        export_at(path.empty() ? each.name : fmt::format("{}/{}", path, each.name));
     const std::shared_ptr<NbdSession> open = session(whole);
     const absl::StatusOr<NbdExportInfo> info =
         open ? absl::StatusOr<NbdExportInfo>(open->info()) : probe->info(whole);
@@ -277,12 +293,13 @@ absl::StatusOr<tree::OriginFile> NbdTree::open(std::string_view path) {
   if (stopped_) return ends();
   if (path.empty()) return not_a_file("the origin");
   if (!only_.empty() && path != only_) return nothing(path);
-  const std::string export_name = only_.empty() ? std::string(path) : target_.url.export_name;
+  std::string export_name = export_at(path);
   std::shared_ptr<NbdSession> session = this->session(export_name);
   if (!session) {
     const absl::StatusOr<tree::OriginEntry> entry = look_up(path);
     if (!entry.ok()) return entry.status();
     if (entry->kind == tree::OriginEntry::Kind::kDirectory) return not_a_file(path);
+    export_name = export_at(path);
     {
       // One opens it, and those who come meanwhile share what that brings.
       const absl::MutexLock lock(&mutex_);

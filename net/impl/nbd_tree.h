@@ -69,6 +69,8 @@ class NbdTree final : public tree::Origin {
       const std::string& export_name);
   [[nodiscard]] std::shared_ptr<NbdFences> fences(const std::string& export_name);
   [[nodiscard]] absl::StatusOr<NbdProbe> probe();
+  /// What the server calls the export at `path`, by what it listed last.
+  [[nodiscard]] std::string export_at(std::string_view path);
   /// UNIMPLEMENTED when the server does not list; then nothing is known of directories.
   [[nodiscard]] absl::StatusOr<NbdExports> exports(NbdProbe* probe);
   void tell(const absl::Status& status);
@@ -90,7 +92,10 @@ class NbdTree final : public tree::Origin {
   size_t probes_ ABSL_GUARDED_BY(mutex_) = 0;
   std::optional<absl::StatusOr<NbdExports>> listing_ ABSL_GUARDED_BY(mutex_);
   absl::Time listed_at_ ABSL_GUARDED_BY(mutex_);
+  /// Kept beyond kListingAge: who has the nameless one open is known by it.
+  bool shows_nameless_ ABSL_GUARDED_BY(mutex_) = false;
   bool told_left_out_ ABSL_GUARDED_BY(mutex_) = false;
+  bool told_hidden_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace blobcache::net

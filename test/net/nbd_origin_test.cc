@@ -80,6 +80,55 @@ TEST_CASE("a url with an export shows that one, by the last part of its name") {
   CHECK(value_of(missing->list("")).empty());
 }
 
+TEST_CASE("what qemu-nbd offers without a name is seen as default, also while the server is away") {
+  NEEDS(kHaveQemu)
+  NbdWorld world;
+  const Bytes content = random_bytes(kMib, 3);
+  const std::string image = world.file(content).string();
+  world.server.qemu_nbd({"-f", "raw", "-r", image});
+  const auto origin = NbdWorld::origin(world.options(""));
+  const auto top = value_of(origin->list(""));
+  REQUIRE(top.size() == 1);
+  CHECK(top[0].name == "default");
+  CHECK(top[0].size_bytes == kMib);
+  const auto fresh = NbdWorld::origin(world.options(""));  // which has listed nothing yet
+  const tree::OriginFile file = value_of(fresh->open("default"));
+  CHECK(value_of(fetch(*file.version.source, 0, kMib)) == content);
+  world.server.kill();
+  CHECK(value_of(fresh->look_up("default")).size_bytes == kMib);
+}
+
+TEST_CASE("a default with a name and one without are different versions") {
+  NEEDS(kHaveNbdkit)
+  NbdWorld world;
+  NbdOriginOptions options = world.options("");
+  options.immutable = true;
+  const auto serve = [&](const std::string& listed) {
+    world.server.kill();
+    world.server.nbdkit({"eval", "list_exports=printf 'NAMES\n" + listed + "'", "open=echo \"h$3\"",
+                         "get_size=echo 512", "pread=printf %-512s \"$2\""});
+  };
+  const auto read = [](const tree::OriginFile& file) {
+    const Bytes bytes = value_of(fetch(*file.version.source, 0, 512));
+    const std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    return text.substr(0, text.find(' '));
+  };
+  serve("\\n");
+  const auto origin = NbdWorld::origin(options);
+  const tree::OriginEntry nameless = value_of(origin->look_up("default"));
+  {
+    const tree::OriginFile file = value_of(origin->open("default"));
+    CHECK(file.version.key == *nameless.version);
+    CHECK(read(file) == "h");
+  }
+  serve("\\ndefault\\n");
+  const auto later = NbdWorld::origin(options);
+  CHECK(value_of(later->list("")).size() == 1);
+  const tree::OriginFile file = value_of(later->open("default"));
+  CHECK(file.version.key != *nameless.version);
+  CHECK(read(file) == "hdefault");
+}
+
 TEST_CASE("bytes come as they are, in parts of any length, and many at once") {
   NEEDS(kHaveNbdkit)
   NbdWorld world;

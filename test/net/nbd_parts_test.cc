@@ -65,9 +65,10 @@ TEST_CASE("options that cannot be are refused, others do not connect yet") {
 }
 
 TEST_CASE("names with slashes are directories; names that cannot be paths are left out") {
-  const NbdExports exports({"b/two", "a", "b/one", "", "/x", "c//d", "..", "a/beneath", "b/one",
+  const NbdExports exports({"b/two", "a", "b/one", "/x", "c//d", "..", "a/beneath", "b/one",
                             std::string(300, 'n'), "b/deep/est"});
-  CHECK(exports.left_out() == 6);
+  CHECK(exports.left_out() == 5);
+  CHECK(exports.nameless() == NbdExports::Nameless::kNone);
   CHECK(exports.at("") == NbdExports::Kind::kDirectory);
   CHECK(exports.at("b") == NbdExports::Kind::kDirectory);
   CHECK(exports.at("a") == NbdExports::Kind::kExport);
@@ -87,6 +88,23 @@ TEST_CASE("names with slashes are directories; names that cannot be paths are le
   CHECK(exports.list("a", 10).status().code() == absl::StatusCode::kFailedPrecondition);
   CHECK(exports.list("z", 10).status().code() == absl::StatusCode::kNotFound);
   CHECK(exports.list("b", 2).status().code() == absl::StatusCode::kResourceExhausted);
+}
+
+TEST_CASE("an export without a name is called default, unless that is another's name") {
+  using Nameless = NbdExports::Nameless;
+  const NbdExports shown({"x", "", "a"});
+  CHECK(shown.nameless() == Nameless::kShown);
+  CHECK(shown.left_out() == 0);
+  CHECK(shown.at("default") == NbdExports::Kind::kExport);
+  CHECK(shown.list("", 10)->size() == 3);
+  CHECK(NbdExports({""}).at("default") == NbdExports::Kind::kExport);
+  for (const std::string other : {"default", "default/x"}) {
+    const NbdExports hidden({"", other});
+    CHECK(hidden.nameless() == Nameless::kHidden);
+    CHECK(hidden.left_out() == 0);
+    CHECK(hidden.list("", 10)->size() == 1);
+  }
+  CHECK(NbdExports({"default"}).nameless() == Nameless::kNone);
 }
 
 TEST_CASE("a name is listed in its place, and what is too deep is left out") {

@@ -40,6 +40,8 @@ count_reads() { grep -cE ' Read id=[0-9]+ offset=' "$LOG" || true; }
 make_random "$RAW" 9M
 qemu-img create -q -f qcow2 "$TEST_DIR/q.qcow2" 16M
 serve_file
+make_random "$TEST_DIR/nameless" 1M
+serve nameless "" qemu-nbd -t -e 16 -r -k "$UP.nameless" -f raw "$TEST_DIR/nameless"
 serve qcow disk qemu-nbd -t -e 16 -k "$UP.qcow" -x disk -f qcow2 "$TEST_DIR/q.qcow2"
 
 write_config
@@ -68,6 +70,11 @@ url = "$(upstream late disk)"
 connect_timeout = "5s"
 
 [[origin]]
+name = "nameless"
+type = "nbd"
+url = "$(upstream nameless "")"
+
+[[origin]]
 name = "keyless"
 type = "nbd"
 url = "nbds+unix://me@/disk?socket=$UP.file"
@@ -82,6 +89,10 @@ mount_at "$MNT"
 expect_fail 1 'late' ctl get origins/late/disk -o "$TEST_DIR/none"
 expect_fail any 'error|No such' cat "$MNT/origins/late/disk"
 [[ $(ls "$MNT/origins/up") == disk ]] || fail "the listing of an origin"
+
+# An export without a name has one here.
+[[ $(ls "$MNT/origins/nameless") == default ]] || fail "the listing of an export without a name"
+expect_same "$TEST_DIR/nameless" "$MNT/origins/nameless/default" "an export without a name"
 
 # 4 KiB cost 4 KiB, once.
 : >"$LOG"
