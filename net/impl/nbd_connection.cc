@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <libnbd.h>
 #include <poll.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -27,17 +26,6 @@
 namespace blobcache::net {
 
 namespace {
-
-/// What libnbd says of its last call on this thread.
-absl::Status libnbd_error() {
-  const char* const told = nbd_get_error();
-  if (told == nullptr) return absl::UnavailableError("libnbd tells no reason");
-  std::string_view text = told;
-  // The function that failed is nothing to people.
-  const size_t colon = text.find(": ");
-  if (text.starts_with("nbd_") && colon != std::string_view::npos) text.remove_prefix(colon + 2);
-  return base::error(absl::StatusCode::kUnavailable, text);
-}
 
 bool moves_bytes(const NbdRequest& request) {
   return request.kind == NbdRequest::Kind::kRead || request.kind == NbdRequest::Kind::kWrite;
@@ -118,65 +106,69 @@ struct NbdConnection::Callbacks {
 };
 
 absl::StatusOr<std::unique_ptr<NbdConnection>> NbdConnection::dial(const NbdTarget& target) {
-  nbd_handle* const handle = nbd_create();
-  if (handle == nullptr) return libnbd_error();
-  std::unique_ptr<NbdConnection> connection(new NbdConnection(handle));
-  BLOBCACHE_RETURN_IF_ERROR(connection->set_up(target));
-  const base::NbdUrl& url = target.url;
-  const int result = url.socket.empty() ? nbd_aio_connect_tcp(handle, url.host.c_str(),
-                                                              std::to_string(url.port).c_str())
-                                        : nbd_aio_connect_unix(handle, url.socket.c_str());
-  if (result != 0) return libnbd_error();
+  std::unique_ptr<NbdConnection> connection(new NbdConnection(target));
+  BLOBCACHE_RETURN_IF_ERROR(connection->dialer_->start());
+  absl::StatusOr<nbd_handle*> handle = connection->dialer_->next();
+  if (!handle.ok()) return handle.status();
+  connection->handle_ = *handle;
   return connection;
-}
-
-absl::Status NbdConnection::set_up(const NbdTarget& target) {
-  if (!target.tls_certificates.empty()) {
-    // libnbd takes a folder without this file for none, and then verifies nothing.
-    const std::string authority = target.tls_certificates + "/ca-cert.pem";
-    if (::access(authority.c_str(), R_OK) != 0) {
-      return absl::UnavailableError(
-          fmt::format("{}: cannot be read; without it any server would be believed", authority));
-    }
-  }
-  const bool tls = target.url.tls;
-  bool good = nbd_set_opt_mode(handle_, true) == 0 &&
-              nbd_add_meta_context(handle_, kAllocation) == 0 &&
-              nbd_set_full_info(handle_, false) == 0 &&
-              // Of a read that failed nobody looks at the buffer.
-              nbd_set_pread_initialize(handle_, false) == 0 &&
-              nbd_set_tls(handle_, tls ? LIBNBD_TLS_REQUIRE : LIBNBD_TLS_DISABLE) == 0;
-  if (good && !target.tls_certificates.empty()) {
-    good = nbd_set_tls_certificates(handle_, target.tls_certificates.c_str()) == 0;
-  }
-  if (good && !target.tls_psk.empty()) {
-    good = nbd_set_tls_psk_file(handle_, target.tls_psk.c_str()) == 0;
-  }
-  if (good && !target.url.user.empty()) {
-    good = nbd_set_tls_username(handle_, target.url.user.c_str()) == 0;
-  }
-  return good ? absl::OkStatus() : libnbd_error();
 }
 
 NbdConnection::~NbdConnection() {
   if (handle_ != nullptr) nbd_close(handle_);
 }
 
+bool NbdConnection::is_dead() {
+  return nbd_aio_is_dead(handle_) == 1 || nbd_aio_is_closed(handle_) == 1;
+}
+
+bool NbdConnection::is_ready() {
+  return nbd_aio_is_ready(handle_) == 1 || nbd_aio_is_processing(handle_) == 1;
+}
+
+/// False while a name is looked up. Afterwards there is a handle, or there will be none.
+bool NbdConnection::go_on_dialing() {
+  while (handle_ == nullptr || is_dead()) {
+    if (handle_ != nullptr) {
+      if (error_.ok()) error_ = absl::UnavailableError("the server closed the connection");
+      dialer_->failed(std::exchange(error_, absl::OkStatus()));
+      nbd_close(std::exchange(handle_, nullptr));
+    }
+    const absl::StatusOr<nbd_handle*> next = dialer_->next();
+    if (!next.ok()) {
+      error_ = next.status();
+      dialer_.reset();
+      return true;
+    }
+    if (*next == nullptr) return false;
+    handle_ = *next;
+  }
+  if (nbd_aio_is_negotiating(handle_) == 1 || is_ready()) {
+    dialer_->reached();
+    dialer_.reset();
+  }
+  return true;
+}
+
 NbdConnection::State NbdConnection::state() {
+  if (dialer_ && !go_on_dialing()) return State::kConnecting;
   if (handle_ == nullptr) return State::kDead;
-  if (nbd_aio_is_dead(handle_) == 1 || nbd_aio_is_closed(handle_) == 1) {
+  if (is_dead()) {
     if (error_.ok()) error_ = absl::UnavailableError("the server closed the connection");
     return State::kDead;
   }
   if (asking_) return State::kConnecting;
   if (nbd_aio_is_negotiating(handle_) == 1) return State::kNegotiating;
-  const bool ready = nbd_aio_is_ready(handle_) == 1 || nbd_aio_is_processing(handle_) == 1;
-  return ready ? State::kReady : State::kConnecting;
+  return is_ready() ? State::kReady : State::kConnecting;
 }
 
-int NbdConnection::fd() { return handle_ != nullptr ? nbd_aio_get_fd(handle_) : -1; }
+int NbdConnection::fd() {
+  if (handle_ != nullptr) return nbd_aio_get_fd(handle_);
+  return dialer_ ? dialer_->fd() : -1;
+}
 
 int16_t NbdConnection::events() {
+  if (handle_ == nullptr) return POLLIN;
   const unsigned direction = nbd_aio_get_direction(handle_);
   int events = 0;
   if ((direction & LIBNBD_AIO_DIRECTION_READ) != 0) events |= POLLIN;
@@ -185,6 +177,7 @@ int16_t NbdConnection::events() {
 }
 
 void NbdConnection::notify(int16_t revents) {
+  if (handle_ == nullptr) return;  // state() sees what was found
   // An error or the end shows to whichever libnbd does next.
   const bool ended = (revents & (POLLERR | POLLHUP | POLLNVAL)) != 0;
   const unsigned direction = nbd_aio_get_direction(handle_);
@@ -194,13 +187,13 @@ void NbdConnection::notify(int16_t revents) {
   } else if ((direction & LIBNBD_AIO_DIRECTION_WRITE) != 0 && (ended || (revents & POLLOUT) != 0)) {
     result = nbd_aio_notify_write(handle_);
   }
-  if (result != 0) error_ = libnbd_error();
+  if (result != 0) error_ = nbd_last_error();
 }
 
 absl::Status NbdConnection::begin(int result) {
   if (result == 0) return absl::OkStatus();
   asking_ = false;
-  return libnbd_error();
+  return nbd_last_error();
 }
 
 absl::Status NbdConnection::ask_list() {
@@ -213,13 +206,13 @@ absl::Status NbdConnection::ask_list() {
 }
 
 absl::Status NbdConnection::ask_info(const std::string& export_name) {
-  if (nbd_set_export_name(handle_, export_name.c_str()) != 0) return libnbd_error();
+  if (nbd_set_export_name(handle_, export_name.c_str()) != 0) return nbd_last_error();
   asking_ = true;
   return begin(nbd_aio_opt_info(handle_, {Callbacks::answered, this, nullptr}));
 }
 
 absl::Status NbdConnection::go(const std::string& export_name) {
-  if (nbd_set_export_name(handle_, export_name.c_str()) != 0) return libnbd_error();
+  if (nbd_set_export_name(handle_, export_name.c_str()) != 0) return nbd_last_error();
   asking_ = true;
   return begin(nbd_aio_opt_go(handle_, {Callbacks::answered, this, nullptr}));
 }
@@ -235,7 +228,7 @@ absl::Status NbdConnection::refusal() const {
 
 absl::StatusOr<NbdExportInfo> NbdConnection::info() {
   const int64_t size = nbd_get_size(handle_);
-  if (size < 0) return libnbd_error();
+  if (size < 0) return nbd_last_error();
   NbdExportInfo info;
   info.size_bytes = static_cast<uint64_t>(size);
   if (info.size_bytes > page::kMaxObjectSize) {
@@ -277,7 +270,7 @@ absl::Status NbdConnection::send(const NbdRequestRef& request) {
   sent_.emplace(request.get(), request);
   if (moves_bytes(*request)) sent_bytes_ += request->length;
   if (issue(*request) >= 0) return absl::OkStatus();
-  const absl::Status status = libnbd_error();
+  const absl::Status status = nbd_last_error();
   if (sent_.erase(request.get()) == 0) return absl::OkStatus();  // it called back all the same
   if (moves_bytes(*request)) sent_bytes_ -= request->length;
   request->connection = nullptr;
@@ -310,6 +303,7 @@ int64_t NbdConnection::issue(NbdRequest& request) {
 std::vector<NbdRequestRef> NbdConnection::take_completed() { return std::exchange(completed_, {}); }
 
 std::vector<NbdRequestRef> NbdConnection::take_lost() {
+  dialer_.reset();
   if (handle_ != nullptr) nbd_close(std::exchange(handle_, nullptr));
   std::vector<NbdRequestRef> lost;
   lost.reserve(sent_.size());

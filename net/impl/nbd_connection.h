@@ -10,21 +10,14 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "base/nbd_url.h"
 #include "base/unique_fd.h"
+#include "net/impl/nbd_dialer.h"
 #include "net/impl/nbd_request.h"
 #include "net/impl/nbd_watched.h"
 
 struct nbd_handle;
 
 namespace blobcache::net {
-
-/// How a server is reached. Value type.
-struct NbdTarget {
-  base::NbdUrl url;
-  std::string tls_certificates;
-  std::string tls_psk;
-};
 
 /// What a server tells of an export. Value type.
 struct NbdExportInfo {
@@ -69,8 +62,8 @@ class NbdConnection final : public NbdWatched {
   static constexpr size_t kMaxListed = size_t{1} << 17;
   static constexpr size_t kMaxListedBytes = size_t{16} << 20;
 
-  /// Begins to connect. A host's name is looked up before it returns, which may take the resolver's
-  /// time.
+  /// Begins to connect, and never waits: while the host's name is looked up the state is
+  /// kConnecting. Then each of its addresses is tried until one has a server.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<NbdConnection>> dial(const NbdTarget& target);
   ~NbdConnection() override;
   NbdConnection(const NbdConnection&) = delete;
@@ -79,7 +72,7 @@ class NbdConnection final : public NbdWatched {
   [[nodiscard]] State state();
   [[nodiscard]] const absl::Status& error() const { return error_; }
 
-  // For poll(2); fd() is negative when there is none.
+  // For poll(2); fd() is negative when there is none. Another after each state().
   [[nodiscard]] int fd() override;
   [[nodiscard]] int16_t events() override;
   void notify(int16_t revents) override;
@@ -120,12 +113,15 @@ class NbdConnection final : public NbdWatched {
  private:
   struct Callbacks;
 
-  explicit NbdConnection(nbd_handle* handle) : handle_(handle) {}
-  [[nodiscard]] absl::Status set_up(const NbdTarget& target);
+  explicit NbdConnection(const NbdTarget& target) : dialer_(std::make_unique<NbdDialer>(target)) {}
+  [[nodiscard]] bool is_dead();
+  [[nodiscard]] bool is_ready();
+  [[nodiscard]] bool go_on_dialing();
   [[nodiscard]] absl::Status begin(int result);
   [[nodiscard]] int64_t issue(NbdRequest& request);
 
-  nbd_handle* handle_;
+  std::unique_ptr<NbdDialer> dialer_;  ///< until there is a server
+  nbd_handle* handle_ = nullptr;
   base::UniqueFd socket_;
   absl::Status error_;
   bool asking_ = false;

@@ -27,10 +27,11 @@ constexpr absl::Duration kLook = absl::Milliseconds(50);
 
 absl::StatusOr<NbdProbe> NbdProbe::connect(const NbdTarget& target, absl::Duration patience,
                                            const std::atomic<bool>& stopped) {
+  const absl::Time deadline = absl::Now() + patience;
   absl::StatusOr<std::unique_ptr<NbdConnection>> connection = NbdConnection::dial(target);
   if (!connection.ok()) return connection.status();
   NbdProbe probe(*std::move(connection), patience, stopped);
-  probe.deadline_ = absl::Now() + patience;
+  probe.deadline_ = deadline;
   BLOBCACHE_RETURN_IF_ERROR(probe.wait());
   probe.deadline_ = absl::Now() + patience;
   return probe;

@@ -43,6 +43,11 @@ std::string last_component(const std::string& export_name) {
   return export_name.substr(export_name.rfind('/') + 1);
 }
 
+std::shared_ptr<NbdResolver> resolver(const base::NbdUrl& url, NbdResolver::LookUp look_up) {
+  if (!url.socket.empty() || NbdResolver::is_address(url.host)) return nullptr;
+  return std::make_shared<NbdResolver>(url.host, std::move(look_up));
+}
+
 tree::OriginEntry directory(const std::string& name) {
   tree::OriginEntry entry;
   entry.name = name;
@@ -90,9 +95,10 @@ class NbdTree::ProbeSlot {
   NbdTree& tree_;
 };
 
-NbdTree::NbdTree(const NbdOriginOptions& options, const base::NbdUrl& url)
+NbdTree::NbdTree(const NbdOriginOptions& options, const base::NbdUrl& url,
+                 NbdResolver::LookUp look_up)
     : options_(options),
-      target_{url, options.tls_certificates, options.tls_psk},
+      target_{url, options.tls_certificates, options.tls_psk, resolver(url, std::move(look_up))},
       url_(url.to_string()),
       only_(last_component(url.export_name)),
       vitals_(std::make_shared<NbdVitals>(fmt::format("origin {} ({})", options.name, url_))),

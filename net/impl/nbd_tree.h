@@ -18,10 +18,12 @@
 #include "absl/time/time.h"
 #include "base/nbd_url.h"
 #include "net/impl/nbd_connection.h"
+#include "net/impl/nbd_dialer.h"
 #include "net/impl/nbd_exports.h"
 #include "net/impl/nbd_fences.h"
 #include "net/impl/nbd_loop.h"
 #include "net/impl/nbd_probe.h"
+#include "net/impl/nbd_resolver.h"
 #include "net/impl/nbd_session.h"
 #include "net/impl/nbd_vitals.h"
 #include "net/nbd_origin.h"
@@ -43,8 +45,10 @@ class NbdTree final : public tree::Origin {
   /// What is open goes on for as long after stop().
   static constexpr absl::Duration kGrace = absl::Seconds(2);
 
-  /// `options` have been checked, `url` is theirs.
-  NbdTree(const NbdOriginOptions& options, const base::NbdUrl& url);
+  /// `options` have been checked, `url` is theirs. `look_up` finds its host's addresses, where that
+  /// is a name.
+  NbdTree(const NbdOriginOptions& options, const base::NbdUrl& url,
+          NbdResolver::LookUp look_up = NbdResolver::look_up_addresses);
   ~NbdTree() override;
 
   [[nodiscard]] const std::string& name() const override { return options_.name; }
