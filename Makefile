@@ -12,7 +12,7 @@ export JOBS
 .DEFAULT_GOAL := build
 .PHONY: build demo run check soak lint format asan tsan fuzz bench benches man install uninstall clean deps help
 
-# Clang compiles sanitized code in two thirds of the time, and has libFuzzer, whose targets share the libraries of asan.
+# Clang compiles this in two thirds of the time, and has libFuzzer, whose targets share the libraries of asan.
 CLANG := -DCMAKE_C_COMPILER=clang-19 -DCMAKE_CXX_COMPILER=clang++-19
 ASAN_OPTIONS := $(CLANG) -DBLOBCACHE_SANITIZE=address,undefined -DBLOBCACHE_FUZZ=ON
 
@@ -74,8 +74,8 @@ asan:
 	@cmake --build $(BUILD)-asan -j $(JOBS) --target $(if $(filter race,$(SANITIZED)),race_tests,unit_tests)
 	@tools/check $(BUILD)-asan $(SANITIZED)
 tsan:
-	@tools/deps build sanitize
-	$(call configure,$(BUILD)-tsan,$(CLANG) -DBLOBCACHE_SANITIZE=thread)
+	@tools/deps build
+	$(call configure,$(BUILD)-tsan,-DBLOBCACHE_SANITIZE=thread)
 	@cmake --build $(BUILD)-tsan -j $(JOBS) --target race_tests
 	@tools/check $(BUILD)-tsan race
 

@@ -50,9 +50,8 @@ if(BLOBCACHE_SANITIZE)
   add_link_options(-fsanitize=${BLOBCACHE_SANITIZE})
   # Names the lines of what is found; gcc's libraries do so by themselves.
   find_program(LLVM_SYMBOLIZER NAMES llvm-symbolizer-19 llvm-symbolizer)
-  if(LLVM_SYMBOLIZER)
+  if(LLVM_SYMBOLIZER AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
     set(SYMBOLIZER ASAN_OPTIONS=external_symbolizer_path=${LLVM_SYMBOLIZER}
-      TSAN_OPTIONS=external_symbolizer_path=${LLVM_SYMBOLIZER}
       UBSAN_OPTIONS=print_stacktrace=1:external_symbolizer_path=${LLVM_SYMBOLIZER})
   endif()
 endif()
