@@ -14,7 +14,7 @@ export JOBS
 
 # Clang compiles this in two thirds of the time, and has libFuzzer, whose targets share the libraries of asan.
 CLANG := -DCMAKE_C_COMPILER=clang-19 -DCMAKE_CXX_COMPILER=clang++-19
-ASAN_OPTIONS := $(CLANG) -DBLOBCACHE_SANITIZE=address,undefined -DBLOBCACHE_FUZZ=ON
+ASAN_BUILD := $(CLANG) -DBLOBCACHE_SANITIZE=address,undefined -DBLOBCACHE_FUZZ=ON
 
 # configure(folder, options): once; CMake itself sees later changes. A first try that failed starts afresh, since
 # the generator may be another one after `make deps`.
@@ -70,7 +70,7 @@ format:
 # tsan: builds with ThreadSanitizer (build-tsan) and runs those of the rooms that share memory between threads
 asan:
 	@tools/deps build sanitize
-	$(call configure,$(BUILD)-asan,$(ASAN_OPTIONS))
+	$(call configure,$(BUILD)-asan,$(ASAN_BUILD))
 	@cmake --build $(BUILD)-asan -j $(JOBS) --target $(if $(filter race,$(SANITIZED)),race_tests,unit_tests)
 	@tools/check $(BUILD)-asan $(SANITIZED)
 tsan:
@@ -83,7 +83,7 @@ tsan:
 #       FUZZ_RUNS=N instead: so many inputs each, however long they take
 fuzz:
 	@tools/deps build sanitize
-	$(call configure,$(BUILD)-asan,$(ASAN_OPTIONS))
+	$(call configure,$(BUILD)-asan,$(ASAN_BUILD))
 	@cmake --build $(BUILD)-asan -j $(JOBS) --target fuzz
 	@tools/fuzz $(BUILD)-asan \
 	  $(if $(FUZZ_RUNS),-runs=$(FUZZ_RUNS),-max_total_time=$(or $(FUZZ_SECONDS),30)) $(ARGS)
