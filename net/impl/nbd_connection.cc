@@ -140,8 +140,12 @@ bool NbdConnection::go_on_dialing() {
       dialer_.reset();
       return true;
     }
-    if (*next == nullptr) return false;
+    if (*next == nullptr) {
+      error_ = absl::UnavailableError("the server's name is still being looked up");
+      return false;
+    }
     handle_ = *next;
+    error_ = absl::OkStatus();
   }
   if (nbd_aio_is_negotiating(handle_) == 1 || is_ready()) {
     dialer_->reached();

@@ -70,6 +70,7 @@ class NbdConnection final : public NbdWatched {
   NbdConnection& operator=(const NbdConnection&) = delete;
 
   [[nodiscard]] State state();
+  /// Of kDead; of kConnecting what it waits for, where that is not the server.
   [[nodiscard]] const absl::Status& error() const { return error_; }
 
   // For poll(2); fd() is negative when there is none. Another after each state().

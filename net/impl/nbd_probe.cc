@@ -42,8 +42,10 @@ absl::Status NbdProbe::wait() {
     if (*stopped_) return absl::CancelledError("the daemon ends");
     const absl::Duration left = deadline_ - absl::Now();
     if (left <= absl::ZeroDuration()) {
-      return absl::UnavailableError(
-          fmt::format("the NBD server did not answer within {}", absl::FormatDuration(patience_)));
+      const absl::Status& why = connection_->error();
+      return absl::UnavailableError(fmt::format(
+          "the NBD server did not answer within {}{}{}", absl::FormatDuration(patience_),
+          why.ok() ? "" : ": ", why.ok() ? "" : base::message(why)));
     }
     pollfd fd{connection_->fd(), connection_->events(), 0};
     const int64_t milliseconds =

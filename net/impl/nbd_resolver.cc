@@ -23,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
@@ -91,6 +92,7 @@ struct NbdResolver::State {
   const LookUp look_up;
   absl::Mutex mutex;
   bool under_way ABSL_GUARDED_BY(mutex) = false;
+  absl::Time begun ABSL_GUARDED_BY(mutex);  ///< the lookup that is under way
   Addresses known ABSL_GUARDED_BY(mutex);
   std::string bad ABSL_GUARDED_BY(mutex);  ///< the one that last did not answer
   std::vector<std::weak_ptr<Waiter>> waiting ABSL_GUARDED_BY(mutex);
@@ -160,9 +162,11 @@ std::unique_ptr<NbdResolver::Question> NbdResolver::ask(Remembered remembered) {
   std::erase_if(state_->waiting, [](const auto& each) { return each.expired(); });
   state_->waiting.push_back(waiter);
   if (remembered == Remembered::kUse && !state_->known.empty()) {
-    arm(waiter->timer.get(), kPatience);
+    const absl::Time begun = state_->under_way ? state_->begun : absl::Now();
+    arm(waiter->timer.get(), begun + kPatience - absl::Now());
   }
   if (std::exchange(state_->under_way, true)) return question;
+  state_->begun = absl::Now();
   try {
     std::thread([state = state_] { run(state); }).detach();
   } catch (const std::system_error&) {

@@ -18,7 +18,7 @@ namespace blobcache::net {
 /// that its end does not wait either.
 ///
 /// The addresses found last are remembered. They are the answer when a later lookup fails, or takes
-/// longer than kPatience.
+/// longer than kPatience, counted from where it began.
 ///
 /// Thread-safe.
 class NbdResolver {

@@ -36,6 +36,13 @@ uint32_t any_number() {
   return number;
 }
 
+/// `why` is OK where it is the server that is waited for.
+absl::Status no_connection(absl::Duration patience, const absl::Status& why) {
+  return absl::UnavailableError(fmt::format("no connection within {}{}{}",
+                                            absl::FormatDuration(patience), why.ok() ? "" : ": ",
+                                            why.ok() ? "" : base::message(why)));
+}
+
 }  // namespace
 
 NbdWire::NbdWire(NbdWireOptions options, std::shared_ptr<NbdVitals> vitals,
@@ -161,10 +168,7 @@ void NbdWire::settle(Slot& slot, absl::Time now) {
       return;
     case NbdConnection::State::kConnecting:
       if (now < slot.deadline) return;
-      lose(slot,
-           absl::UnavailableError(fmt::format("no connection within {}",
-                                              absl::FormatDuration(options_.connect_timeout))),
-           now);
+      lose(slot, no_connection(options_.connect_timeout, slot.connection->error()), now);
       return;
     case NbdConnection::State::kNegotiating:
       if (slot.asked) {

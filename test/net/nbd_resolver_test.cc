@@ -15,6 +15,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -159,7 +160,9 @@ TEST_CASE("who asks for what is behind a name that hangs gives up in time, and n
   const absl::Time begun = absl::Now();
   {
     const auto origin = world.named("nbd://");
-    CHECK(origin->look_up("x").status().code() == StatusCode::kUnavailable);
+    const absl::Status looked_up = origin->look_up("x").status();
+    CHECK(looked_up.code() == StatusCode::kUnavailable);
+    CHECK(looked_up.message().find("name is still being looked up") != absl::string_view::npos);
     CHECK(origin->open("x").status().code() == StatusCode::kUnavailable);
     CHECK(world.names.asked() == 1);
   }
