@@ -48,7 +48,8 @@ class CatalogNamespace final : public Namespace {
         edits_(*catalog_, store, listeners_, directory / "described"),
         unnamed_ttl_(options.unnamed_ttl),
         origins_(options.origins, store, clock),
-        volumes_(*this, *catalog_, edits_, *ballast_, directory, options.volume_bytes, clock),
+        volumes_(*this, *catalog_, edits_, *ballast_, directory,
+                 {options.volume_bytes, store.stats().disk_reserve_bytes}, clock),
         housekeeper_(*catalog_, store, edits_, *ballast_, open_objects_, volumes_,
                      {unnamed_ttl_, clock}) {}
 

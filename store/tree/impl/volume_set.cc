@@ -75,7 +75,7 @@ absl::Status remove_folder(const fs::path& folder) {
 }  // namespace
 
 VolumeSet::VolumeSet(Namespace& names, Catalog& catalog, EditRunner& edits, Ballast& ballast,
-                     const fs::path& folder, uint64_t budget_bytes, Clock clock)
+                     const fs::path& folder, const Space& space, Clock clock)
     : names_(names),
       bases_(names),
       catalog_(catalog),
@@ -83,7 +83,7 @@ VolumeSet::VolumeSet(Namespace& names, Catalog& catalog, EditRunner& edits, Ball
       ballast_(ballast),
       folder_(folder / "volumes"),
       clock_(std::move(clock)),
-      budget_(budget_bytes) {}
+      budget_(space.budget_bytes, volume::FreeSpace::of(folder, space.reserve_bytes)) {}
 
 fs::path VolumeSet::folder_of(const VolumeRow& row) const {
   return folder_ / row.incarnation.hex();

@@ -43,6 +43,12 @@ class VolumeSet final : public Volumes {
  public:
   using Clock = std::function<absl::Time()>;
 
+  /// What volumes may take of the disk. Value type.
+  struct Space {
+    uint64_t budget_bytes = 0;   ///< all together
+    uint64_t reserve_bytes = 0;  ///< stays free of the file system, whatever the budget has
+  };
+
   /// What a volume is called, in its folder.
   static constexpr const char* kNameFile = "name";
   /// Which path of which origin it is laid over, if it is: "ORIGIN/PATH".
@@ -51,7 +57,7 @@ class VolumeSet final : public Volumes {
   /// `names` is where bases are found and blobs are put; it may be the set's own owner, which need
   /// not be whole yet. `folder` is the store's.
   VolumeSet(Namespace& names, Catalog& catalog, EditRunner& edits, Ballast& ballast,
-            const std::filesystem::path& folder, uint64_t budget_bytes, Clock clock);
+            const std::filesystem::path& folder, const Space& space, Clock clock);
 
   /// Counts what the volumes that are there take of the budget. Once, before any other call.
   [[nodiscard]] absl::Status count();

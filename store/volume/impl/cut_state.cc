@@ -63,9 +63,7 @@ void CutState::put_by(Block& block, uint64_t extent, PageMask pages, int data) {
 
 absl::Status CutState::copy(uint64_t extent, PageMask run, int data) {
   const uint64_t bytes = uint64_t{page::page_total(run)} << kPageShift;
-  if (parts_.budget != nullptr && !parts_.budget->take(bytes)) {
-    return absl::ResourceExhaustedError("the volumes' space is used up");
-  }
+  if (parts_.budget != nullptr) BLOBCACHE_RETURN_IF_ERROR(parts_.budget->take(bytes));
   charged_.fetch_add(bytes);
   const uint64_t offset =
       (extent << kExtentShift) + (uint64_t{page::first_page(run)} << kPageShift);

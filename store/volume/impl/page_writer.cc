@@ -24,10 +24,10 @@ void give_back(VolumeCore& core, uint64_t pages) {
   core.charge.give(pages << kPageShift);
 }
 
-bool charge(VolumeCore& core, uint64_t pages) {
-  if (!core.charge.take(pages << kPageShift)) return false;
-  core.data_pages.fetch_add(pages, std::memory_order_relaxed);
-  return true;
+absl::Status charge(VolumeCore& core, uint64_t pages) {
+  absl::Status status = core.charge.take(pages << kPageShift);
+  if (status.ok()) core.data_pages.fetch_add(pages, std::memory_order_relaxed);
+  return status;
 }
 
 }  // namespace
@@ -87,10 +87,8 @@ Applied PageWriter::write_locked(Block& block, const PageRun& run, const std::by
   if (!settle_cut(block, run.extent, run.mask())) return Applied::kCut;
   if (fresh != 0) {
     if (!core_.journal.has_room(Record::Kind::kState)) return Applied::kNoRoom;
-    if (!charge(core_, page::page_total(fresh))) {
-      why = absl::ResourceExhaustedError("the volumes' space is used up");
-      return Applied::kFailed;
-    }
+    why = charge(core_, page::page_total(fresh));
+    if (!why.ok()) return Applied::kFailed;
   }
   why = core_.calls.write(core_.files.data.get(), {bytes, run.bytes()}, run.offset());
   core_.note_unsynced();

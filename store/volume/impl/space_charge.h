@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "store/volume/space_budget.h"
 
@@ -18,14 +19,14 @@ class SpaceCharge {
   SpaceCharge(const SpaceCharge&) = delete;
   SpaceCharge& operator=(const SpaceCharge&) = delete;
 
-  /// False, and nothing is taken, when the budget does not have it. Always true after end().
-  [[nodiscard]] bool take(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_) {
-    if (budget_ == nullptr) return true;
+  /// As SpaceBudget::take. Always OK after end().
+  [[nodiscard]] absl::Status take(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_) {
+    if (budget_ == nullptr) return absl::OkStatus();
     const absl::MutexLock lock(&mutex_);
-    if (ended_) return true;
-    if (!budget_->take(bytes)) return false;
-    bytes_ += bytes;
-    return true;
+    if (ended_) return absl::OkStatus();
+    absl::Status status = budget_->take(bytes);
+    if (status.ok()) bytes_ += bytes;
+    return status;
   }
   /// For what is there already, whatever the limit is.
   void take_anyway(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_) {

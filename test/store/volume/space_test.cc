@@ -4,8 +4,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <string_view>
 #include <vector>
 
 #include "store/volume/space_budget.h"
@@ -163,6 +165,73 @@ TEST_CASE("two volumes share a budget") {
   budget.set_limit(kPage);
   CHECK(absl::IsResourceExhausted(two.volume().write_wait(10 * kPage, random_bytes(kPage, 1))));
   two.write(0, random_bytes(5 * kPage, 1));
+}
+
+TEST_CASE("what is taken of the budget leaves the file system's reserve free") {
+  constexpr uint64_t kMuch = SpaceBudget::kBytesALook;
+  constexpr uint64_t kReserve = 100 * kMuch;
+  uint64_t free = kReserve + 3 * kMuch;
+  int looks = 0;
+  SpaceBudget budget(10 * kMuch, {kReserve, [&] {
+                                    ++looks;
+                                    return free;
+                                  }});
+  const auto take = [&](uint64_t bytes) {
+    const absl::Status status = budget.take(bytes);
+    if (status.ok()) free -= bytes;
+    return status;
+  };
+  // One look for much that is taken.
+  for (int i = 0; i < 4; ++i) CHECK(take(kMuch / 4).ok());
+  CHECK(looks == 1);
+  CHECK(take(kMuch).ok());
+  CHECK(looks <= 2);
+  CHECK(take(kMuch).ok());
+  CHECK(free == kReserve);
+  const absl::Status none = take(kPage);
+  CHECK(absl::IsResourceExhausted(none));
+  CHECK(none.message().find("reserve") != std::string_view::npos);
+  CHECK(budget.used_bytes() == 3 * kMuch);
+  // What is given back to the budget counts when the file system has it.
+  budget.give(kMuch);
+  CHECK(absl::IsResourceExhausted(take(kPage)));
+  free += kMuch;
+  CHECK(take(kMuch).ok());
+  CHECK(absl::IsResourceExhausted(take(kPage)));
+  // There already: the reserve is not asked.
+  budget.take_anyway(kPage);
+  CHECK(budget.used_bytes() == 3 * kMuch + kPage);
+  // The budget's own limit is as it was, and so is a file system without a reserve.
+  free = 1000 * kMuch;
+  CHECK(absl::IsResourceExhausted(take(8 * kMuch)));
+  SpaceBudget plain(kMuch, {0, [] { return uint64_t{0}; }});
+  CHECK(plain.take(kMuch).ok());
+}
+
+TEST_CASE("a volume takes no new page of the reserve, and all that needs none goes on") {
+  constexpr uint64_t kReserve = uint64_t{100} << 20;
+  std::atomic<uint64_t> free = kReserve + (uint64_t{50} << 20);
+  SpaceBudget budget(uint64_t{1} << 40, {kReserve, [&] { return free.load(); }});
+  VolumeFixture fixture(uint64_t{16} << 20, nullptr, nullptr, &budget);
+  fixture.write(0, random_bytes(8 * kPage, 1));
+  free = kReserve;
+  Volume& volume = fixture.volume();
+  // Of the last look something may be left.
+  absl::Status status;
+  for (uint64_t page = 8; status.ok() && page < 1'000; ++page) {
+    status = volume.write_wait(page * kPage, random_bytes(kPage, 2));
+  }
+  CHECK(absl::IsResourceExhausted(status));
+  CHECK(budget.used_bytes() <= SpaceBudget::kBytesALook + 8 * kPage);
+  CHECK(volume.write_wait(0, random_bytes(8 * kPage, 3)).ok());
+  CHECK(volume.write_wait(100, random_bytes(50, 4), true).ok());
+  CHECK(volume.flush_wait().ok());
+  CHECK(volume.trim_wait(kPage, kPage).ok());
+  const Bytes written = random_bytes(8 * kPage, 3);
+  CHECK(fixture.read(2 * kPage, 6 * kPage) == Bytes(written.begin() + 2 * kPage, written.end()));
+  CHECK(absl::IsResourceExhausted(volume.write_wait(2'000 * kPage, random_bytes(kPage, 5))));
+  free = kReserve + kPage;
+  CHECK(volume.write_wait(2'000 * kPage, random_bytes(kPage, 5)).ok());
 }
 
 }  // namespace blobcache::volume
