@@ -18,9 +18,9 @@ uint32_t own_checksum(const page::Incarnation& incarnation, uint64_t page, const
 absl::Status check_own_page(const page::Incarnation& incarnation, uint64_t page,
                             absl::Span<const std::byte> bytes, uint32_t checksum) {
   if (own_checksum(incarnation, page, bytes.data()) == checksum) return absl::OkStatus();
-  return base::at_offset(absl::DataLossError(fmt::format(
-                             "page {} of the volume is not what was written to it", page)),
-                         page * kPageSize);
+  return base::at_offset(
+      absl::DataLossError(fmt::format("page {} of the volume is not what was written to it", page)),
+      page * kPageSize);
 }
 
 absl::Status recheck_pages(VolumeCore& core, uint64_t extent, page::PageMask pages,
