@@ -6,8 +6,8 @@ namespace blobcache::page {
 
 /// While it exists, its thread may wait for the disk: a read that the thread asks for and that
 /// needs the disk may be done by it, and then is over, its callback called, when Object::read()
-/// returns. For who would do nothing but wait: it saves waking the ring's thread, and being woken
-/// by that. It does not wait for a source.
+/// returns; within the callback it may not. For who would do nothing but wait: it saves waking the
+/// ring's thread, and being woken by that. It does not wait for a source.
 ///
 /// (After Chromium's ScopedAllowBlocking.) Scopes of one thread nest.
 class AllowBlocking {

@@ -60,6 +60,8 @@ void IoRing::read(int fd, absl::Span<std::byte> into, uint64_t offset, size_t ne
   if (AllowBlocking::allowed()) {
     const int fault = fault_ ? fault_({DiskStep::Kind::kRead, offset, into.size()}) : 0;
     const int64_t moved = read_fully(fd, into, offset, needed, fault);
+    // What goes on now may be others' reads, who waited for this one's place: not here.
+    const AllowBlocking no_further(false);
     if (moved < 0) {
       done(static_cast<int>(moved));
     } else {
