@@ -83,8 +83,8 @@ struct NbdResolver::State {
   }
   [[nodiscard]] Addresses in_order() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     Addresses addresses = known;
-    std::stable_partition(addresses.begin(), addresses.end(),
-                          [&](const std::string& each) { return each != bad; });
+    const auto at = std::find(addresses.begin(), addresses.end(), bad);
+    if (at != addresses.end()) std::rotate(at, at + 1, addresses.end());
     return addresses;
   }
 

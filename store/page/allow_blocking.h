@@ -12,16 +12,20 @@ namespace blobcache::page {
 /// (After Chromium's ScopedAllowBlocking.) Scopes of one thread nest.
 class AllowBlocking {
  public:
-  explicit AllowBlocking(bool allow = true) : before_(std::exchange(allowed_, allow)) {}
-  ~AllowBlocking() { allowed_ = before_; }
+  explicit AllowBlocking(bool allow = true) : before_(std::exchange(flag(), allow)) {}
+  ~AllowBlocking() { flag() = before_; }
   AllowBlocking(const AllowBlocking&) = delete;
   AllowBlocking& operator=(const AllowBlocking&) = delete;
 
   /// Whether this thread may.
-  [[nodiscard]] static bool allowed() { return allowed_; }
+  [[nodiscard]] static bool allowed() { return flag(); }
 
  private:
-  inline static thread_local bool allowed_ = false;
+  static bool& flag() {
+    static thread_local bool allowed = false;
+    return allowed;
+  }
+
   const bool before_;
 };
 
