@@ -30,7 +30,9 @@ absl::Status annotate(const absl::Status& status, std::string_view what) {
 }
 
 absl::Status at_offset(absl::Status status, uint64_t offset) {
-  status.SetPayload(kOffsetPayload, absl::Cord(fmt::format("{}", offset)));
+  const std::string text = fmt::format("{}", offset);
+  // Not of a std::string: clang and g++ have different names for that constructor, a template.
+  status.SetPayload(kOffsetPayload, absl::Cord(absl::string_view(text.data(), text.size())));
   return status;
 }
 
