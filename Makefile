@@ -12,7 +12,8 @@ export JOBS
 .DEFAULT_GOAL := build
 .PHONY: build demo run check soak lint format asan tsan fuzz bench benches man install uninstall clean deps help
 
-# Clang compiles this in two thirds of the time, and has libFuzzer, whose targets share the libraries of asan.
+# What asan and fuzz are built with, in one folder: clang compiles sanitized code in two thirds of the time that g++
+# takes, and has libFuzzer, whose targets use the same libraries.
 CLANG := -DCMAKE_C_COMPILER=clang-19 -DCMAKE_CXX_COMPILER=clang++-19
 ASAN_BUILD := $(CLANG) -DBLOBCACHE_SANITIZE=address,undefined -DBLOBCACHE_FUZZ=ON
 
