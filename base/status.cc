@@ -13,6 +13,20 @@ namespace blobcache::base {
 namespace {
 
 constexpr const char* kOffsetPayload = "blobcache/offset";
+constexpr const char* kErrnoPayload = "blobcache/errno";
+constexpr const char* kDonePayload = "blobcache/done";
+
+void set_number(absl::Status& status, const char* payload, uint64_t number) {
+  const std::string text = fmt::format("{}", number);
+  // Not of a std::string: clang and g++ have different names for that constructor, a template.
+  status.SetPayload(payload, absl::Cord(absl::string_view(text.data(), text.size())));
+}
+
+std::optional<uint64_t> number_of(const absl::Status& status, const char* payload) {
+  const absl::optional<absl::Cord> number = status.GetPayload(payload);
+  if (!number) return std::nullopt;
+  return std::stoull(std::string(*number));
+}
 
 }  // namespace
 
@@ -30,16 +44,33 @@ absl::Status annotate(const absl::Status& status, std::string_view what) {
 }
 
 absl::Status at_offset(absl::Status status, uint64_t offset) {
-  const std::string text = fmt::format("{}", offset);
-  // Not of a std::string: clang and g++ have different names for that constructor, a template.
-  status.SetPayload(kOffsetPayload, absl::Cord(absl::string_view(text.data(), text.size())));
+  set_number(status, kOffsetPayload, offset);
   return status;
 }
 
 std::optional<uint64_t> offset_of(const absl::Status& status) {
-  const absl::optional<absl::Cord> payload = status.GetPayload(kOffsetPayload);
-  if (!payload) return std::nullopt;
-  return std::stoull(std::string(*payload));
+  return number_of(status, kOffsetPayload);
+}
+
+absl::Status partly_done(absl::Status status, uint64_t bytes) {
+  if (!status.ok()) set_number(status, kDonePayload, bytes);
+  return status;
+}
+
+uint64_t bytes_done_of(const absl::Status& status) {
+  return number_of(status, kDonePayload).value_or(0);
+}
+
+absl::Status posix_error(int error, std::string_view message) {
+  absl::Status status = base::error(absl::ErrnoToStatusCode(error), message);
+  set_number(status, kErrnoPayload, static_cast<uint64_t>(error));
+  return status;
+}
+
+std::optional<int> posix_errno_of(const absl::Status& status) {
+  const std::optional<uint64_t> number = number_of(status, kErrnoPayload);
+  if (!number) return std::nullopt;
+  return static_cast<int>(*number);
 }
 
 absl::Status error(absl::StatusCode code, std::string_view message) {

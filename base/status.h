@@ -33,6 +33,19 @@ namespace blobcache::base {
 /// That place, if the error tells one.
 [[nodiscard]] std::optional<uint64_t> offset_of(const absl::Status& status);
 
+/// An error of something that was done in part: so many bytes from its beginning. annotate() takes
+/// it away.
+[[nodiscard]] absl::Status partly_done(absl::Status status, uint64_t bytes);
+/// How many; 0 where the error does not tell.
+[[nodiscard]] uint64_t bytes_done_of(const absl::Status& status);
+
+/// An error that is this errno for whoever made a system call of ours: a door gives it as it is,
+/// where the status's code alone would say less (ENOTEMPTY, EISDIR). Not for an error of a system
+/// call that we made ourselves, which is errno_error(). The code is what errno_error() has.
+[[nodiscard]] absl::Status posix_error(int error, std::string_view message);
+/// That errno, if the error has one.
+[[nodiscard]] std::optional<int> posix_errno_of(const absl::Status& status);
+
 /// An absl::Status of `code` made from a std::string_view.
 [[nodiscard]] absl::Status error(absl::StatusCode code, std::string_view message);
 
