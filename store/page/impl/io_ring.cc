@@ -1,6 +1,8 @@
 #include "store/page/impl/io_ring.h"
 
 #include <spdlog/spdlog.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -28,32 +30,26 @@ constexpr unsigned kSubmitEvery = 2;
 absl::StatusOr<std::unique_ptr<IoRing>> IoRing::create(unsigned depth, DiskFault fault) {
   std::unique_ptr<IoRing> ring(
       new IoRing(depth, std::move(fault)));  // NOLINT: the constructor is private
-  const int error = io_uring_queue_init(depth, &ring->ring_, 0);
-  if (error < 0) {
-    ring->ring_.ring_fd = -1;
-    return base::errno_error(-error, "io_uring is not to be had (kernel.io_uring_disabled?)");
-  }
-  ring->reaper_ = std::thread([raw = ring.get()] { raw->reap(); });
-  return ring;
+  ring->wake_up_ = base::UniqueFd(::eventfd(0, EFD_CLOEXEC));
+  if (!ring->wake_up_.valid()) return base::errno_error(errno, "eventfd");
+  absl::Notification ready;
+  int error = 0;
+  ring->thread_ = std::thread([raw = ring.get(), &ready, &error] { raw->work(ready, error); });
+  ready.WaitForNotification();
+  if (error == 0) return ring;
+  return base::errno_error(-error, "io_uring is not to be had (kernel.io_uring_disabled?)");
 }
 
 IoRing::~IoRing() {
-  if (!reaper_.joinable()) return;
+  if (!thread_.joinable()) return;
   {
-    // Operations go through first: the no-op that ends the reaper is the last in line.
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(
-        +[](IoRing* ring) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ring->mutex_) {
-          return ring->in_kernel_ == 0 && ring->waiting_.empty();
-        },
-        this));
-    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-    io_uring_prep_nop(sqe);
-    io_uring_sqe_set_data(sqe, nullptr);
-    hand_over();
+    const absl::MutexLock lock(&mutex_);
+    ending_ = true;
   }
-  reaper_.join();
-  io_uring_queue_exit(&ring_);
+  constexpr uint64_t kOne = 1;
+  // Cannot fail: the counter is nowhere near its end.
+  (void)!::write(wake_up_.get(), &kOne, sizeof(kOne));
+  thread_.join();
 }
 
 void IoRing::read(int fd, absl::Span<std::byte> into, uint64_t offset, size_t needed, Done done) {
@@ -91,6 +87,32 @@ void IoRing::write(int fd, absl::Span<const std::byte> from, uint64_t offset, Do
   submit(std::move(operation));
 }
 
+void IoRing::submit(std::unique_ptr<Operation> operation) {
+  if (fault_) {
+    const auto kind = operation->is_write ? DiskStep::Kind::kWrite : DiskStep::Kind::kRead;
+    operation->fault = fault_({kind, operation->offset, operation->size});
+  }
+  {
+    const absl::MutexLock lock(&mutex_);
+    waiting_.push_back(std::move(operation));
+    if (!std::exchange(sleeps_, false)) return;
+  }
+  constexpr uint64_t kOne = 1;
+  // Cannot fail: the counter is nowhere near its end.
+  (void)!::write(wake_up_.get(), &kOne, sizeof(kOne));
+}
+
+/// 0, or a negative errno value. Only the thread that sets it up may use the ring.
+int IoRing::set_up() {
+  const unsigned entries = depth_ + 1;  // and the watch
+#ifdef IORING_SETUP_DEFER_TASKRUN
+  const int error =
+      io_uring_queue_init(entries, &ring_, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+  if (error != -EINVAL) return error;
+#endif
+  return io_uring_queue_init(entries, &ring_, 0);  // before Linux 6.1
+}
+
 void IoRing::prepare(Operation* operation) {
   // depth_ bounds what is in the kernel, so there is always a free entry.
   io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
@@ -106,7 +128,13 @@ void IoRing::prepare(Operation* operation) {
     io_uring_prep_read(sqe, operation->fd, data, size, offset);
   }
   io_uring_sqe_set_data(sqe, operation);
-  operation->handed_over.store(true, std::memory_order_release);
+}
+
+void IoRing::watch_wake_up() {
+  if (std::exchange(watches_, true)) return;
+  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+  io_uring_prep_read(sqe, wake_up_.get(), &wake_ups_, sizeof(wake_ups_), 0);
+  io_uring_sqe_set_data(sqe, nullptr);
 }
 
 void IoRing::hand_over() {
@@ -123,34 +151,18 @@ void IoRing::hand_over() {
   }
 }
 
-void IoRing::submit(std::unique_ptr<Operation> operation) {
-  if (fault_) {
-    const auto kind = operation->is_write ? DiskStep::Kind::kWrite : DiskStep::Kind::kRead;
-    operation->fault = fault_({kind, operation->offset, operation->size});
-  }
-  absl::MutexLock lock(&mutex_);
-  if (in_kernel_ >= depth_) {
-    waiting_.push_back(std::move(operation));
-    return;
-  }
-  ++in_kernel_;
-  prepare(operation.release());
-  // What a callback asks for goes to the kernel with everything else that its batch brings.
-  if (std::this_thread::get_id() != reaper_.get_id()) hand_over();
-}
-
-void IoRing::submit_waiting() {
-  absl::MutexLock lock(&mutex_);
+bool IoRing::take_waiting(bool sleeps_then) {
+  const absl::MutexLock lock(&mutex_);
   while (in_kernel_ < depth_ && !waiting_.empty()) {
     ++in_kernel_;
     prepare(waiting_.front().release());
     waiting_.pop_front();
   }
-  hand_over();
+  sleeps_ = sleeps_then;
+  return !ending_ || in_kernel_ > 0;
 }
 
 void IoRing::complete(Operation* operation, int result) {
-  (void)operation->handed_over.load(std::memory_order_acquire);
   if (operation->fault < 0) result = operation->fault;
   // With direct I/O no odd part can be asked for: all was moved, and a part is said to be.
   if (operation->fault > 0) result = std::min(result, operation->fault);
@@ -163,14 +175,10 @@ void IoRing::complete(Operation* operation, int result) {
       result == -EAGAIN || result == -EINTR || result == -EFAULT || result == -ECANCELED;
   operation->refusals = refused ? operation->refusals + 1 : 0;
   const bool passing = operation->moved > before || (refused && operation->refusals < kMaxRefusals);
-  if (passing && operation->moved < operation->needed) {
-    absl::MutexLock lock(&mutex_);
-    prepare(operation);
-    return;
-  }
+  if (passing && operation->moved < operation->needed) return prepare(operation);
   const std::unique_ptr<Operation> finished(operation);
   {
-    absl::MutexLock lock(&mutex_);
+    const absl::MutexLock lock(&mutex_);
     --in_kernel_;
   }
   if (finished->moved >= finished->needed) {
@@ -181,30 +189,45 @@ void IoRing::complete(Operation* operation, int result) {
   }
 }
 
-void IoRing::reap() {
+void IoRing::reap_all() {
+  // Many completions are often there at once. What they bring on goes to the kernel by a few, so
+  // that the disk is busy while the rest is handled.
+  io_uring_cqe* cqe = nullptr;
+  for (unsigned handled = 1; io_uring_peek_cqe(&ring_, &cqe) == 0; ++handled) {
+    auto* operation = static_cast<Operation*>(io_uring_cqe_get_data(cqe));
+    const int result = cqe->res;
+    io_uring_cqe_seen(&ring_, cqe);
+    if (operation == nullptr) {
+      watches_ = false;
+    } else {
+      complete(operation, result);
+    }
+    if (handled % kSubmitEvery != 0) continue;
+    (void)take_waiting(/*sleeps_then=*/false);
+    hand_over();
+  }
+}
+
+void IoRing::work(absl::Notification& ready, int& error) {
   // Block devices of this machine may wait for what this thread does.
   base::become_io_flusher();
-  bool ending = false;
-  while (!ending) {
-    io_uring_cqe* cqe = nullptr;
-    if (io_uring_wait_cqe(&ring_, &cqe) < 0) continue;  // interrupted
-    // Many completions are often there at once. What they bring on goes to the kernel by a few, so
-    // that the disk is busy while the rest is handled.
-    for (unsigned handled = 1; cqe != nullptr; ++handled) {
-      auto* operation = static_cast<Operation*>(io_uring_cqe_get_data(cqe));
-      const int result = cqe->res;
-      io_uring_cqe_seen(&ring_, cqe);
-      if (operation == nullptr) {
-        ending = true;
-      } else {
-        complete(operation, result);
-      }
-      if (handled % kSubmitEvery == 0) submit_waiting();
-      cqe = nullptr;
-      if (io_uring_peek_cqe(&ring_, &cqe) != 0) cqe = nullptr;
+  error = set_up();
+  const bool going = error == 0;
+  ready.Notify();  // the two are gone from here on
+  if (!going) return;
+  for (;;) {
+    watch_wake_up();
+    if (!take_waiting(/*sleeps_then=*/true)) break;
+    // Errors are told by what was not submitted, and by the next call.
+    (void)io_uring_submit_and_wait(&ring_, 1);
+    {
+      const absl::MutexLock lock(&mutex_);
+      sleeps_ = false;
     }
-    submit_waiting();
+    hand_over();
+    reap_all();
   }
+  io_uring_queue_exit(&ring_);
 }
 
 }  // namespace blobcache::page

@@ -2,7 +2,6 @@
 
 #include <liburing.h>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -13,13 +12,20 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "absl/types/span.h"
+#include "base/unique_fd.h"
 #include "store/page/page_store.h"
 
 namespace blobcache::page {
 
-/// Asynchronous file I/O by io_uring. Any thread submits; one thread of the ring's own reaps and
-/// calls back. A read of a thread that may block (AllowBlocking) is done by that thread.
+/// Asynchronous file I/O by io_uring. Any thread asks; one thread of the ring's own submits, reaps
+/// and calls back. A read of a thread that may block (AllowBlocking) is done by that thread.
+///
+/// One thread submits, because the kernel has the submitter do a part of each completion: any other
+/// thread would be interrupted for that, where it waits for a client, before the ring's could be
+/// woken. And what comes while it works is submitted together, with one call and one word to the
+/// device.
 ///
 /// At most `depth` operations are in the kernel; the rest wait in a queue whose length is bounded
 /// by the callers (reads by the store's admission, writes by the writers' buffers). Thread-safe.
@@ -57,30 +63,40 @@ class IoRing {
     size_t moved = 0;
     int fault = 0;          ///< what a test wants of the first step; see DiskFault
     unsigned refusals = 0;  ///< times that the kernel said "try again", in a row
-    /// The kernel orders a submission before its completion; this says the same to whoever checks
-    /// for races.
-    std::atomic<bool> handed_over{false};
     Done done;
   };
 
   IoRing(unsigned depth, DiskFault fault) : depth_(depth), fault_(std::move(fault)) {}
-  void submit(std::unique_ptr<Operation> operation);
-  void prepare(Operation* operation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void submit(std::unique_ptr<Operation> operation) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // The ring's thread.
+  void work(absl::Notification& ready, int& error);
+  [[nodiscard]] int set_up();
+  void prepare(Operation* operation);
+  void watch_wake_up();
   /// Hands everything prepared to the kernel.
-  void hand_over() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void submit_waiting();
-  void reap();
+  void hand_over();
+  /// Prepares what waits. False when there is nothing left to do, ever.
+  [[nodiscard]] bool take_waiting(bool sleeps_then) ABSL_LOCKS_EXCLUDED(mutex_);
+  void reap_all() ABSL_LOCKS_EXCLUDED(mutex_);
   /// Handles one completion: resubmits what a short transfer left, or takes the operation's
   /// outcome.
-  void complete(Operation* operation, int result);
+  void complete(Operation* operation, int result) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const unsigned depth_;
   const DiskFault fault_;
-  io_uring ring_{};
-  absl::Mutex mutex_;  ///< the submission side
+  base::UniqueFd wake_up_;  ///< an eventfd, which the ring watches
+
+  io_uring ring_{};        // the ring's thread's
+  uint64_t wake_ups_ = 0;  // what the watch reads
+  bool watches_ = false;   // a watch is in the kernel
+
+  absl::Mutex mutex_;
   unsigned in_kernel_ ABSL_GUARDED_BY(mutex_) = 0;
   std::deque<std::unique_ptr<Operation>> waiting_ ABSL_GUARDED_BY(mutex_);
-  std::thread reaper_;
+  bool sleeps_ ABSL_GUARDED_BY(mutex_) = false;  ///< the ring's thread waits for the kernel
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
 };
 
 }  // namespace blobcache::page
