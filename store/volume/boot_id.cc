@@ -10,7 +10,9 @@
 
 namespace blobcache::volume {
 
-absl::StatusOr<BootId> BootId::current() {
+namespace {
+
+absl::StatusOr<BootId> read_boot_id() {
   std::ifstream file("/proc/sys/kernel/random/boot_id");
   std::string text;
   file >> text;
@@ -19,6 +21,14 @@ absl::StatusOr<BootId> BootId::current() {
   if (!base::from_hex(text, absl::MakeSpan(id.bytes))) {
     return absl::UnavailableError("/proc/sys/kernel/random/boot_id: no boot id");
   }
+  return id;
+}
+
+}  // namespace
+
+absl::StatusOr<BootId> BootId::current() {
+  // It stays the same for as long as this process lives, and files are opened by the thousand.
+  static const absl::StatusOr<BootId> id = read_boot_id();
   return id;
 }
 

@@ -29,6 +29,9 @@ struct Run {
 struct ZeroFlags {
   bool fua = false;
   bool no_hole = false;  ///< keeps, or takes, the space, so that later writes find it
+  /// Of a file volume: what of the range is beyond the end is left alone. Without it the file grows
+  /// to the range's end. An image's ranges are inside it.
+  bool keep_size = false;
 };
 
 /// OK, or why not. Called exactly once: on the calling thread before the call returns when nothing
@@ -36,8 +39,9 @@ struct ZeroFlags {
 using Done = absl::AnyInvocable<void(absl::Status)>;
 using MapDone = absl::AnyInvocable<void(absl::StatusOr<std::vector<Run>>)>;
 
-/// A writable image of fixed size, wherever its bytes are: a volume of ours, or an origin's. What
-/// the doors read and write. Offsets and lengths are bytes, of any alignment.
+/// A writable image, wherever its bytes are: a volume of ours, or an origin's. What the doors read
+/// and write. Offsets and lengths are bytes, of any alignment. Its size is fixed but for a file
+/// volume's; see volume.h, which also tells what is different for writes beyond the end.
 ///
 /// A change is seen by every read that begins after its `done`. Operations on the same bytes at the
 /// same time: each page is as one of them left it. Errors of all operations: OUT_OF_RANGE (not
@@ -49,7 +53,7 @@ class Image {
  public:
   virtual ~Image() = default;
 
-  /// Only grows. Thread-safe, no lock.
+  /// Only grows; a file volume's may shrink as well, at any moment. Thread-safe, no lock.
   [[nodiscard]] virtual uint64_t size_bytes() const = 0;
   /// Tells it from all other images, also after a restart if it lasts that long.
   [[nodiscard]] virtual uint64_t identity() const = 0;

@@ -23,6 +23,10 @@ namespace blobcache::volume {
 struct VolumeOptions {
   /// The volume's folder, its own. create() makes it, in a folder that exists.
   std::filesystem::path path;
+  /// False, of a file volume: it has no folder, and its files are called `path` with .header, .data
+  /// and .map behind, in a folder that exists and that it may share. A folder takes a block of the
+  /// disk, whose taking and giving back costs more than all else of a small file.
+  bool in_folder = true;
   /// What pages read as that were never written or trimmed; null for zeros. open() is given the
   /// same object as create(): see VolumeDescription::base.
   page::ObjectRef base;
@@ -45,11 +49,13 @@ struct VolumeOptions {
 /// What a volume's folder tells without being opened. Value type.
 struct VolumeDescription {
   page::Incarnation incarnation;  ///< made at create()
+  bool is_file = false;           ///< made by create_file()
+  /// Of a file its length, exact after close(); after a crash as of the last checkpoint.
   uint64_t size_bytes = 0;
   bool has_base = false;
   page::ObjectKey base;
-  uint64_t base_bytes = 0;  ///< from the base's start, as many as are seen; a grown volume sees
-                            ///< zeros beyond
+  uint64_t base_bytes = 0;  ///< from the base's start, as many as are seen; a volume that has grown
+                            ///< sees zeros beyond. Of a file as exact as its length
   /// Pages of its own, in bytes. Exact after close(); after a crash as of the last checkpoint.
   uint64_t data_bytes = 0;
 };
@@ -96,9 +102,9 @@ class VolumeCut {
                                                           size_t max_runs);
 };
 
-/// A thin, writable image of fixed size over an optional base: copy on write, a page (4 KiB) at a
-/// time. Offsets and lengths are bytes, of any alignment; what is not whole pages costs a read of
-/// the page, of the base once.
+/// A thin, writable image over an optional base: copy on write, a page (4 KiB) at a time. Its size
+/// is fixed but for grow(), or, of a *file volume*, is a file's length (below). Offsets and lengths
+/// are bytes, of any alignment; what is not whole pages costs a read of the page, of the base once.
 ///
 /// What is promised:
 /// - A write that was answered survives a kill of the process.
@@ -113,8 +119,26 @@ class VolumeCut {
 /// What waits for nothing: reads (and try_read()) of own pages that the kernel has in memory, of
 /// zeros, and of pages of the base that L0 has; and writes of whole pages to a part of the volume
 /// that was written to lately, which go into the page cache on the calling thread without an
-/// allocation. All else is done on the workers. Whole pages that are trimmed or made zero are
-/// punched, and their space is given back. A call of map() looks at 16 GiB at most.
+/// allocation, and so of parts of pages that need nothing from the disk or the base. All else is
+/// done on the workers. Whole pages that are trimmed or made zero are punched, and their space is
+/// given back. A call of map() looks at 16 GiB at most.
+///
+/// A file volume (create_file()) is for a file that is being written to, and for many of them that
+/// soon settle into something else. What is different:
+/// - size_bytes() is the file's length. A write that ends beyond it makes the file longer, up to
+///   kMaxFileLength; what lies between reads as zeros. set_length() makes it longer or shorter, and
+///   what was cut off never shows again, be it the volume's or the base's.
+/// - A write beyond kMaxFileLength is OUT_OF_RANGE, with EFBIG (base::posix_errno_of). Reads and
+///   maps are OUT_OF_RANGE where the file ends before the range does, by then or at their end: who
+///   reads clamps, and asks again. trim() and zeroing with `keep_size` leave out what is beyond.
+/// - It is made without a sync. Until the first flush() is answered a power cut may take it as a
+///   whole (open(): NOT_FOUND or DATA_LOSS) or leave it as it was made. That flush makes its names
+///   durable, too.
+/// - There are no intents. What a kill takes is as with images, the length included. After a power
+///   cut the length is as of the last flush, or later; every own page is read once. A page in a
+///   part that was cut off without a flush, and is back, has sectors as they were or zeros.
+/// - Parts of pages are written on the calling thread as whole pages are, where nothing has to be
+///   read from the disk.
 ///
 /// When a sync fails, what the kernel held may be lost without another word of it: from then on
 /// writes and flushes fail with UNAVAILABLE and reads go on, until the volume is opened again.
@@ -128,27 +152,42 @@ class Volume : public Image {
  public:
   /// The largest; ext4 gives a file 16 TiB at most, and create() and grow() say so.
   static constexpr uint64_t kMaxSize = uint64_t{1} << 50;
+  /// The longest file.
+  static constexpr uint64_t kMaxFileLength = uint64_t{1} << 43;
 
   /// Makes the folder and the files of a new volume, durably, and opens it. ALREADY_EXISTS when
   /// there is one. What a crash leaves is a folder that open() finds NOT_FOUND, or a whole volume.
   /// Blocks.
   [[nodiscard]] static absl::StatusOr<std::shared_ptr<Volume>> create(const VolumeOptions& options,
                                                                       uint64_t size_bytes);
+  /// Makes a file volume of `length_bytes`, 0 to kMaxFileLength, and opens it: what the base has is
+  /// seen up to there. Without a sync, in a folder that is absent or empty: ALREADY_EXISTS when
+  /// there is a volume. What a kill leaves is a folder that open() finds NOT_FOUND or DATA_LOSS, or
+  /// a whole volume. Takes a few system calls.
+  [[nodiscard]] static absl::StatusOr<std::shared_ptr<Volume>> create_file(
+      const VolumeOptions& options, uint64_t length_bytes);
   /// Opens a volume, and recovers it if its last run did not end with close(): reads the pages of
   /// its own in what was being written (after a kill or a power cut). NOT_FOUND where no volume is,
   /// FAILED_PRECONDITION (of a newer version, open elsewhere, another base), DATA_LOSS (damaged
   /// header or journal), else the disk's error. Blocks.
   [[nodiscard]] static absl::StatusOr<std::shared_ptr<Volume>> open(const VolumeOptions& options);
-  /// Reads the folder's header; errors as open(). Blocks for a moment.
+  /// Removes a file volume's files that is closed, or abandoned, or was never there. What a kill
+  /// leaves is whole, or none to open(). Not synced.
+  [[nodiscard]] static absl::Status remove_file(const VolumeOptions& options);
+  /// Reads the header, in the folder or beside `path`; errors as open(). Blocks for a moment.
   [[nodiscard]] static absl::StatusOr<VolumeDescription> describe(
       const std::filesystem::path& path);
 
   /// As describe(), of now.
   [[nodiscard]] virtual VolumeDescription description() const = 0;
 
-  /// Makes the volume larger, durably; what is new reads as zeros. INVALID_ARGUMENT for a smaller
-  /// size. Blocks.
+  /// Makes an image larger, durably; what is new reads as zeros. INVALID_ARGUMENT for a smaller
+  /// size, FAILED_PRECONDITION for a file. Blocks.
   [[nodiscard]] virtual absl::Status grow(uint64_t size_bytes) = 0;
+
+  /// Makes a file volume longer, with zeros, or shorter, and gives the space back; OUT_OF_RANGE
+  /// beyond kMaxFileLength. FAILED_PRECONDITION for an image. Durable with the next flush.
+  virtual void set_length(uint64_t length_bytes, Done done) = 0;
 
   /// The present state, to be read in peace: every write that was answered before the call is in
   /// it, none that is begun after it. (Of one that is under way each extent is, or is not.) One at
@@ -159,6 +198,12 @@ class Volume : public Image {
   /// operations fail with FAILED_PRECONDITION; those under way come to their end first. Blocks;
   /// never on a worker. After an error the volume is closed all the same, as after a kill.
   [[nodiscard]] virtual absl::Status close() = 0;
+
+  /// Closes without a sync or a word to the files, for a volume that is about to be removed: its
+  /// files are as a kill leaves them, and free to be removed, and its budget has its space back.
+  /// Operations under way come to their end first, later ones fail as after close(). Blocks for
+  /// them; never on a worker.
+  virtual void abandon() = 0;
 
   /// As map(), but that the base is not asked for its zeros: kBase is all that is not the volume's
   /// own. Fails for the volume's own damage alone, whatever has become of the base.
@@ -174,6 +219,7 @@ class Volume : public Image {
                                                ZeroFlags flags = {});
   [[nodiscard]] absl::Status trim_wait(uint64_t offset, uint64_t length, bool fua = false);
   [[nodiscard]] absl::Status flush_wait();
+  [[nodiscard]] absl::Status set_length_wait(uint64_t length_bytes);
   [[nodiscard]] absl::StatusOr<std::vector<Run>> map_wait(uint64_t offset, uint64_t length,
                                                           size_t max_runs);
   [[nodiscard]] absl::StatusOr<std::vector<Run>> map_own_wait(uint64_t offset, uint64_t length,

@@ -81,18 +81,17 @@ absl::Status Change::step() {
       case Applied::kNoBase:
         waits_ = true;
         return absl::OkStatus();
+      case Applied::kStale:
+        BLOBCACHE_RETURN_IF_ERROR(volume_->cleaner().run());
+        break;
       case Applied::kCut:
-        return absl::InternalError("a cut that a worker cannot settle");
+      case Applied::kWait:
+        return absl::InternalError("a worker was told to wait for a worker");
     }
   }
 }
 
-uint64_t Change::next_length() const {
-  const uint64_t left = end() - at_;
-  const uint64_t in_page = at_ % kPageSize;
-  if (in_page != 0 || left < kPageSize) return std::min(left, kPageSize - in_page);
-  return length_in_extent(at_, left) / kPageSize * kPageSize;
-}
+uint64_t Change::next_length() const { return length_of_step(at_, end() - at_); }
 
 Applied Change::apply(Block& block, absl::Status& why) {
   return next_length() % kPageSize != 0 ? apply_part(block, why) : apply_pages(block, why);
@@ -103,8 +102,7 @@ Applied Change::apply_part(Block& block, absl::Status& why) {
   part.page = at_ >> kPageShift;
   part.begin = static_cast<uint32_t>(at_ % kPageSize);
   part.length = static_cast<uint32_t>(next_length());
-  const uint64_t size = core_.size_bytes.load();
-  part.is_all = part.begin == 0 && at_ + part.length == size;
+  part.grows = order_.grows;
   if (order_.kind == ChangeOrder::Kind::kWrite) part.bytes = order_.bytes + (at_ - order_.offset);
   if (order_.kind == ChangeOrder::Kind::kFillZero) part.bytes = zeros();
   if (base_page_number_ == part.page) {
@@ -120,6 +118,7 @@ Applied Change::apply_pages(Block& block, absl::Status& why) {
   run.extent = at_ >> kExtentShift;
   run.first = static_cast<uint32_t>(at_ >> kPageShift) % kPagesPerExtent;
   run.count = static_cast<uint32_t>(next_length() >> kPageShift);
+  if (order_.grows) run.end = at_ + run.bytes();
   PageWriter writer(core_, true);
   switch (order_.kind) {
     case ChangeOrder::Kind::kWrite:
@@ -150,7 +149,13 @@ absl::StatusOr<bool> Change::skip_block() {
 
 void Change::fetch_base() {
   const uint64_t offset = at_ >> kPageShift << kPageShift;
-  const uint64_t length = std::min(kPageSize, core_.base_bytes - offset);
+  const uint64_t base_bytes = core_.length.base_bytes();
+  if (offset >= base_bytes) {
+    // It was cut off in the meantime.
+    core_.options.workers->run([self = shared_from_this()] { self->run(); });
+    return;
+  }
+  const uint64_t length = std::min(kPageSize, base_bytes - offset);
   core_.options.base->read(offset, length,
                            [self = shared_from_this()](absl::StatusOr<page::PinnedRange> bytes) {
                              self->take_base(std::move(bytes));
@@ -171,13 +176,14 @@ void Change::take_base(absl::StatusOr<page::PinnedRange> bytes) {
   core_.options.workers->run([self = shared_from_this()] { self->run(); });
 }
 
-void Change::finish(const absl::Status& status) {
+void Change::finish(absl::Status status) {
+  if (status.ok() && order_.length_after != 0) status = volume_->grow_file(order_.length_after);
   if (status.ok() && order_.fua) {
     volume_->flush_operation(std::move(done_));
     return;
   }
   core_.end_operation();
-  done_(status);
+  done_(std::move(status));
 }
 
 }  // namespace blobcache::volume

@@ -39,7 +39,7 @@ class Change : public std::enable_shared_from_this<Change> {
   [[nodiscard]] absl::StatusOr<bool> skip_block();
   void fetch_base();
   void take_base(absl::StatusOr<page::PinnedRange> bytes);
-  void finish(const absl::Status& status);
+  void finish(absl::Status status);
 
   /// Bytes of the next step.
   [[nodiscard]] uint64_t next_length() const;

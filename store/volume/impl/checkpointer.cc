@@ -60,14 +60,20 @@ absl::Status Checkpointer::run_locked(Intents intents) {
 Checkpointer::Plan Checkpointer::take_images(Intents intents) {
   Plan plan;
   const absl::MutexLock lock(&marking_);
-  plan.start = core_.journal.next();
+  // A length that is noted later would go with pages that are not in the images.
+  core_.length.visit([&](const FileLength::Value& now) {
+    plan.start = core_.journal.next();
+    plan.length = now;
+  });
+  plan.closes = intents == Intents::kClose;
+  const bool keeps = intents == Intents::kKeepUsed && !core_.is_file;
   plan.blocks = core_.cache.all();
   for (const BlockRef& block : plan.blocks) {
     const AllExtents all(*block);
     const bool changed = block->dirty.exchange(false);
     if (changed) plan.images.push_back({&*block, block->states, data_pages_of(block->states)});
     if (!block->has_intent) continue;
-    if (intents == Intents::kKeepUsed && changed && plan.kept_intents.size() < kMostKept) {
+    if (keeps && changed && plan.kept_intents.size() < kMostKept) {
       plan.kept_intents[static_cast<uint32_t>(block->number / kBlocksPerIntent)] |=
           uint64_t{1} << block->number % kBlocksPerIntent;
     } else {
@@ -81,6 +87,7 @@ Checkpointer::Plan Checkpointer::take_images(Intents intents) {
 absl::Status Checkpointer::write(const Plan& plan) {
   BLOBCACHE_RETURN_IF_ERROR(core_.failure());
   BLOBCACHE_RETURN_IF_ERROR(core_.sync_data());
+  BLOBCACHE_RETURN_IF_ERROR(core_.map.make());
   const uint64_t number = core_.checkpoint.load() + 1;
   for (const Image& image : plan.images) {
     BLOBCACHE_RETURN_IF_ERROR(
@@ -105,6 +112,13 @@ absl::Status Checkpointer::write_header(const Plan& plan) {
   Header header = core_.header;
   ++header.checkpoint;
   header.journal_start = plan.start;
+  if (core_.is_file) {
+    header.size_bytes = plan.length.bytes;
+    header.base_bytes = plan.length.base_bytes;
+    header.is_stale = plan.length.is_stale ? 1 : 0;
+    // Who finds it so need not doubt any page, whatever has become of the kernel since.
+    if (plan.closes && core_.journal.next() == plan.start) header.boot_id = BootId();
+  }
   for (const Image& image : plan.images) {
     header.data_pages += image.data_pages - image.block->stored_pages;
   }
@@ -123,8 +137,9 @@ absl::Status Checkpointer::mark_intent(const BlockRef& block) {
   if (!core_.journal.has_room(Record::Kind::kIntent)) {
     BLOBCACHE_RETURN_IF_ERROR(run(Intents::kKeepUsed));
   }
+  if (core_.is_file) return mark({&block});
   std::vector<BlockRef> ahead;
-  const uint64_t blocks = page::map_block_count(core_.size_bytes.load());
+  const uint64_t blocks = page::map_block_count(core_.length.bytes());
   const BlockRef before = block->number == 0 ? BlockRef() : core_.cache.find(block->number - 1);
   if (before && before->dirty.load()) {
     const uint64_t end = std::min(blocks, block->number + 1 + kAhead);
@@ -143,15 +158,19 @@ absl::Status Checkpointer::mark(const std::vector<const BlockRef*>& blocks) {
   absl::btree_map<uint32_t, uint64_t> masks;
   for (const BlockRef* block : blocks) {
     const uint64_t number = (*block)->number;
-    // Now, when a writer can still be told that there is no room.
-    if (!(*block)->was_stored.load()) BLOBCACHE_RETURN_IF_ERROR(core_.map.allocate(number));
+    // Now, when a writer can still be told that there is no room. Most files have one block, and
+    // are gone before it is stored.
+    if (!(*block)->was_stored.load() && !(core_.is_file && number == 0)) {
+      BLOBCACHE_RETURN_IF_ERROR(core_.map.make());
+      BLOBCACHE_RETURN_IF_ERROR(core_.map.allocate(number));
+    }
     masks[static_cast<uint32_t>(number / kBlocksPerIntent)] |= uint64_t{1}
                                                                << number % kBlocksPerIntent;
   }
   for (const auto& [index, mask] : masks) {
     BLOBCACHE_RETURN_IF_ERROR(core_.journal.append({Record::Kind::kIntent, index, mask}));
   }
-  BLOBCACHE_RETURN_IF_ERROR(core_.sync_journal());
+  if (!core_.is_file) BLOBCACHE_RETURN_IF_ERROR(core_.sync_journal());
   for (const BlockRef* block : blocks) {
     const AllExtents all(**block);
     if (!(*block)->has_intent) core_.intent_blocks.fetch_add(1);

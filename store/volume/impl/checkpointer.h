@@ -30,15 +30,17 @@ class Checkpointer {
 
   /// Which blocks may still be written to without telling the journal anew.
   enum class Intents : uint8_t {
-    kKeepUsed,  ///< those that were written to since the last checkpoint
+    kKeepUsed,  ///< those that were written to since the last checkpoint; none of a file
     kClear,
+    kClose,  ///< none, and none will be
   };
   [[nodiscard]] absl::Status run(Intents intents);
   /// Runs one unless the journal has room for states meanwhile.
   [[nodiscard]] absl::Status make_room();
 
   /// Tells the journal, durably, that the block will be written to; and, where the block before it
-  /// is being written to, the next few as well, since those come next.
+  /// is being written to, the next few as well, since those come next. Of a file not durably, and
+  /// only of this block: for a kill. After a power cut all of its pages are doubtful.
   [[nodiscard]] absl::Status mark_intent(const BlockRef& block);
 
   /// Whether one should be run in the background, and nobody has been told so yet.
@@ -52,7 +54,9 @@ class Checkpointer {
     uint64_t data_pages = 0;
   };
   struct Plan {
-    uint64_t start = 0;  ///< of the journal, when it is done
+    uint64_t start = 0;        ///< of the journal, when it is done
+    FileLength::Value length;  ///< when that was noted
+    bool closes = false;
     std::vector<BlockRef> blocks;
     std::vector<Image> images;
     /// By 64 blocks; see Record::Kind::kIntent.

@@ -36,6 +36,7 @@ class CutState {
   struct Parts {
     uint32_t epoch = 0;
     uint64_t size_bytes = 0;
+    uint64_t base_bytes = 0;  ///< seen of the base
     base::UniqueFd side;
     const FileCalls* calls = nullptr;
     SpaceBudget* budget = nullptr;  ///< may be absent
@@ -47,6 +48,7 @@ class CutState {
   CutState& operator=(const CutState&) = delete;
 
   [[nodiscard]] uint64_t size_bytes() const { return parts_.size_bytes; }
+  [[nodiscard]] uint64_t base_bytes() const { return parts_.base_bytes; }
   [[nodiscard]] int side() const { return parts_.side.get(); }
 
   /// Whether `pages` of the extent may be changed, as far as the cut is concerned. The extent is

@@ -38,6 +38,11 @@ absl::Status outcome(int64_t result, std::string_view what) {
 
 }  // namespace
 
+std::filesystem::path parent_of(const std::filesystem::path& path) {
+  const std::filesystem::path whole = std::filesystem::absolute(path).lexically_normal();
+  return whole.has_filename() ? whole.parent_path() : whole.parent_path().parent_path();
+}
+
 absl::StatusOr<base::UniqueFd> FileCalls::open(const std::filesystem::path& path, int flags) const {
   const Kind kind = (flags & (O_CREAT | __O_TMPFILE)) != 0 ? Kind::kCreate : Kind::kOpen;
   const int64_t fd =
@@ -57,6 +62,15 @@ absl::Status FileCalls::rename(const std::filesystem::path& from,
                  to.string());
 }
 
+absl::Status FileCalls::unlink(const std::filesystem::path& path) const {
+  return outcome(take({Kind::kUnlink, 0, 0}, [&] { return ::unlink(path.c_str()); }),
+                 path.string());
+}
+
+absl::Status FileCalls::remove_folder(const std::filesystem::path& path) const {
+  return outcome(take({Kind::kUnlink, 0, 0}, [&] { return ::rmdir(path.c_str()); }), path.string());
+}
+
 absl::Status FileCalls::truncate(int fd, uint64_t bytes) const {
   return outcome(
       take({Kind::kTruncate, 0, bytes}, [&] { return ::ftruncate(fd, static_cast<off_t>(bytes)); }),
@@ -74,6 +88,29 @@ absl::Status FileCalls::read(int fd, absl::Span<std::byte> into, uint64_t offset
     offset += static_cast<uint64_t>(got);
   }
   return absl::OkStatus();
+}
+
+absl::Status FileCalls::read_or_zeros(int fd, absl::Span<std::byte> into, uint64_t offset) const {
+  BLOBCACHE_ASSIGN_OR_RETURN(const uint64_t size, size_of(fd));
+  const uint64_t there = std::min<uint64_t>(size > offset ? size - offset : 0, into.size());
+  std::fill(into.begin() + static_cast<std::ptrdiff_t>(there), into.end(), std::byte{0});
+  return read(fd, into.first(there), offset);
+}
+
+absl::StatusOr<uint64_t> FileCalls::size_of(int fd) const {
+  struct stat info{};
+  const int64_t result = take({Kind::kRead, 0, 0}, [&] { return ::fstat(fd, &info); });
+  if (result < 0) return outcome(result, "looking at a volume's file");
+  return static_cast<uint64_t>(info.st_size);
+}
+
+absl::StatusOr<std::optional<uint64_t>> FileCalls::next_data(int fd, uint64_t offset) const {
+  const int64_t at = take({Kind::kRead, offset, 0}, [&] {
+    return static_cast<int64_t>(::lseek(fd, static_cast<off_t>(offset), SEEK_DATA));
+  });
+  if (at == -ENXIO) return std::optional<uint64_t>();
+  if (at < 0) return outcome(at, "looking for data in a volume's file");
+  return std::optional<uint64_t>(static_cast<uint64_t>(at));
 }
 
 bool FileCalls::read_now(int fd, absl::Span<std::byte> into, uint64_t offset) const {

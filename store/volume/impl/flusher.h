@@ -17,16 +17,21 @@ namespace blobcache::volume {
 /// were recorded before the last such record count, since of the others the data may be missing. A
 /// volume whose pages were all its own before needs no record, and so one sync.
 ///
+/// Of a file volume, which is made without a sync, the first flush makes its files and their names
+/// durable as well.
+///
 /// Thread-safe.
 class Flusher {
  public:
-  explicit Flusher(VolumeCore& core) : core_(core) {}
+  explicit Flusher(VolumeCore& core) : core_(core), names_are_durable_(!core.is_file) {}
 
   /// Adds the `done` of an operation that has begun, and ends it then. True when the caller is to
   /// have run() called on a worker.
   [[nodiscard]] bool add(Done done);
   /// Flushes until nobody waits.
   void run();
+  /// What the first flush of a file does beside a flush. When no flush is under way.
+  [[nodiscard]] absl::Status sync_names();
 
  private:
   [[nodiscard]] absl::Status flush();
@@ -35,7 +40,9 @@ class Flusher {
   absl::Mutex mutex_;
   std::vector<Done> waiting_ ABSL_GUARDED_BY(mutex_);
   bool running_ ABSL_GUARDED_BY(mutex_) = false;
-  uint64_t flushed_ = 1;  ///< states before this record are; by who runs
+  // By who runs.
+  uint64_t flushed_ = 1;  ///< states before this record are
+  bool names_are_durable_;
 };
 
 }  // namespace blobcache::volume

@@ -10,6 +10,7 @@
 #include "store/page/checksum.h"
 #include "store/page/geometry.h"
 #include "store/volume/impl/bytes.h"
+#include "store/volume/volume.h"
 
 namespace blobcache::volume {
 namespace {
@@ -18,7 +19,7 @@ constexpr std::string_view kMagic = "blobcvol";
 
 /// All fields in their order, in either direction.
 template <typename Span, typename AnyHeader, typename Move>
-void move_fields(Span bytes, AnyHeader& header, const Move& move) {
+void move_fields(Span bytes, uint32_t version, AnyHeader& header, const Move& move) {
   size_t at = 24;
   at = move(bytes, at, header.incarnation.bytes);
   at = move(bytes, at, header.size_bytes);
@@ -28,13 +29,24 @@ void move_fields(Span bytes, AnyHeader& header, const Move& move) {
   at = move(bytes, at, header.boot_id.bytes);
   at = move(bytes, at, header.checkpoint);
   at = move(bytes, at, header.journal_start);
-  move(bytes, at, header.data_pages);
+  at = move(bytes, at, header.data_pages);
+  if (version != kFileVersion) return;
+  at = move(bytes, at, header.is_file);
+  move(bytes, at, header.is_stale);
 }
 
-bool in_bounds(const Header& header) {
+bool in_bounds(const Header& header, uint32_t version) {
+  if (header.base_bytes > header.size_bytes || header.has_base > 1 || header.journal_start == 0) {
+    return false;
+  }
+  if (version == kFileVersion) {
+    // Pages that were written after the length was noted may count already.
+    return header.is_file == 1 && header.is_stale <= 1 &&
+           header.size_bytes <= Volume::kMaxFileLength &&
+           header.data_pages <= page::page_count(Volume::kMaxFileLength);
+  }
   return header.size_bytes > 0 && header.size_bytes <= page::kMaxObjectSize &&
-         header.base_bytes <= header.size_bytes && header.has_base <= 1 &&
-         header.journal_start > 0 && header.data_pages <= page::page_count(header.size_bytes);
+         header.data_pages <= page::page_count(header.size_bytes);
 }
 
 }  // namespace
@@ -43,9 +55,10 @@ HeaderBytes encode_header(const Header& header, uint64_t sequence) {
   HeaderBytes bytes{};
   const absl::Span<std::byte> out = absl::MakeSpan(bytes);
   std::memcpy(bytes.data() + 4, kMagic.data(), kMagic.size());
-  put(out, 12, kFormatVersion);
+  const uint32_t version = header.is_file != 0 ? kFileVersion : kImageVersion;
+  put(out, 12, version);
   put(out, 16, sequence);
-  move_fields(out, header,
+  move_fields(out, version, header,
               [](auto to, size_t at, const auto& value) { return put(to, at, value); });
   put(out, 0, page::crc32c(out.subspan(4)));
   return bytes;
@@ -61,14 +74,14 @@ absl::StatusOr<Header> decode_header(absl::Span<const std::byte> bytes, uint64_t
   take(bytes, 16, sequence);
   if (std::memcmp(bytes.data() + 4, kMagic.data(), kMagic.size()) != 0) return damaged;
   if (page::crc32c(bytes.subspan(4)) != crc) return damaged;
-  if (version != kFormatVersion) {
+  if (version != kImageVersion && version != kFileVersion) {
     return absl::FailedPreconditionError(
-        fmt::format("the volume is of version {}; this program knows {}", version, kFormatVersion));
+        fmt::format("the volume is of version {}; this program knows {}", version, kFileVersion));
   }
   Header header;
-  move_fields(bytes, header,
+  move_fields(bytes, version, header,
               [](auto from, size_t at, auto& value) { return take(from, at, value); });
-  if (!in_bounds(header)) return damaged;
+  if (!in_bounds(header, version)) return damaged;
   return header;
 }
 
@@ -93,6 +106,11 @@ absl::StatusOr<Header> HeaderFile::read() {
   }
   if (absl::IsFailedPrecondition(why) || !newest) return why;
   return *newest;
+}
+
+absl::Status HeaderFile::begin(const Header& header) {
+  newest_ = 0;
+  return calls_.write(fd_, encode_header(header, ++sequence_), 0);
 }
 
 absl::Status HeaderFile::write(const Header& header) {

@@ -13,8 +13,11 @@
 
 namespace blobcache::volume {
 
-inline constexpr uint32_t kFormatVersion = 1;
+inline constexpr uint32_t kImageVersion = 1;
+inline constexpr uint32_t kFileVersion = 2;
 inline constexpr size_t kHeaderSize = 4096;
+/// Of both copies; behind them a file volume has its journal.
+inline constexpr uint64_t kHeaderFileBytes = 2 * kHeaderSize;
 
 /// What a volume's `header` tells; the format is in docs/disk-format.md. Value type.
 struct Header {
@@ -23,10 +26,12 @@ struct Header {
   uint64_t has_base = 0;  ///< 0 or 1
   page::ObjectKey base;
   uint64_t base_bytes = 0;
-  BootId boot_id;
-  uint64_t checkpoint = 0;     ///< the number of the last one that was completed
+  BootId boot_id;           ///< all zeros: of a file volume that was closed, and not opened since
+  uint64_t checkpoint = 0;  ///< the number of the last one that was completed
   uint64_t journal_start = 1;  ///< records before this one are in the map
   uint64_t data_pages = 0;     ///< as of that checkpoint
+  uint64_t is_file = 0;        ///< 0 or 1; see Volume::create_file
+  uint64_t is_stale = 0;       ///< 0 or 1; see FileLength
 
   friend bool operator==(const Header&, const Header&) = default;
 };
@@ -50,6 +55,8 @@ class HeaderFile {
 
   /// The newer of the copies that are whole.
   [[nodiscard]] absl::StatusOr<Header> read();
+  /// The first header of a new file: one copy, and not synced.
+  [[nodiscard]] absl::Status begin(const Header& header);
   /// Durably. After an error the file may have the old header or the new one.
   [[nodiscard]] absl::Status write(const Header& header);
 

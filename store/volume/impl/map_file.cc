@@ -1,8 +1,11 @@
 #include "store/volume/impl/map_file.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <array>
+#include <optional>
+#include <utility>
 
 #include "base/status.h"
 #include "store/page/checksum.h"
@@ -68,10 +71,24 @@ uint64_t data_pages_of(const page::MapBlock& states) {
   return pages;
 }
 
+MapFile::MapFile(const FileCalls& calls, Place place, const page::Incarnation& incarnation)
+    : calls_(calls),
+      path_(std::move(place.path)),
+      is_sparse_(place.is_sparse),
+      incarnation_(incarnation),
+      file_(std::move(place.file)),
+      fd_(file_.get()) {}
+
 absl::StatusOr<StoredBlock> MapFile::load(uint64_t number, uint64_t completed,
                                           bool may_be_torn) const {
   std::array<std::byte, 2 * kBlockSize> bytes{};
-  BLOBCACHE_RETURN_IF_ERROR(calls_.read(fd_, absl::MakeSpan(bytes), number * bytes.size()));
+  const int fd = fd_.load();
+  if (fd >= 0) {
+    const uint64_t offset = number * bytes.size();
+    const absl::Span<std::byte> all = absl::MakeSpan(bytes);
+    BLOBCACHE_RETURN_IF_ERROR(is_sparse_ ? calls_.read_or_zeros(fd, all, offset)
+                                         : calls_.read(fd, all, offset));
+  }
   StoredBlock newest;
   int whole = 0;
   for (uint64_t copy = 0; copy < 2; ++copy) {
@@ -88,13 +105,44 @@ absl::StatusOr<StoredBlock> MapFile::load(uint64_t number, uint64_t completed,
   return newest;
 }
 
+absl::StatusOr<std::vector<uint64_t>> MapFile::stored_blocks(uint64_t first) const {
+  std::vector<uint64_t> blocks;
+  const int fd = fd_.load();
+  if (fd < 0) return blocks;
+  BLOBCACHE_ASSIGN_OR_RETURN(const uint64_t size, calls_.size_of(fd));
+  for (uint64_t number = first; number * 2 * kBlockSize < size; ++number) {
+    BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<uint64_t> data,
+                               calls_.next_data(fd, number * 2 * kBlockSize));
+    if (!data) break;
+    number = *data / (2 * kBlockSize);
+    blocks.push_back(number);
+  }
+  return blocks;
+}
+
+absl::Status MapFile::make() {
+  if (exists()) return absl::OkStatus();
+  const absl::MutexLock lock(&making_);
+  if (exists()) return absl::OkStatus();
+  BLOBCACHE_ASSIGN_OR_RETURN(file_, calls_.open(path_, O_RDWR | O_CREAT));
+  // A header that tells of a checkpoint must not be on disk without it.
+  BLOBCACHE_RETURN_IF_ERROR(calls_.sync_folder(parent_of(path_)));
+  fd_.store(file_.get());
+  return absl::OkStatus();
+}
+
+absl::Status MapFile::resize(uint64_t size_bytes) const {
+  BLOBCACHE_RETURN_IF_ERROR(calls_.truncate(fd_.load(), bytes_for(size_bytes)));
+  return calls_.sync_all(fd_.load());
+}
+
 absl::Status MapFile::allocate(uint64_t number) const {
-  return calls_.allocate(fd_, number * 2 * kBlockSize, 2 * kBlockSize);
+  return calls_.allocate(fd_.load(), number * 2 * kBlockSize, 2 * kBlockSize);
 }
 
 absl::Status MapFile::store(uint64_t number, const page::MapBlock& states, uint64_t checkpoint,
                             uint64_t copy) const {
-  return calls_.write(fd_, encode_volume_block(states, number, checkpoint, incarnation_),
+  return calls_.write(fd_.load(), encode_volume_block(states, number, checkpoint, incarnation_),
                       (number * 2 + copy) * kBlockSize);
 }
 

@@ -46,7 +46,8 @@ ExtentView view_of(const VolumeCore& core, const Block& block, uint64_t extent, 
     view.copied = put_by->copied;
     view.checksums = put_by->checksums.data();
   }
-  view.base = core.base_pages(extent) & ~view.data & ~zero;
+  view.base_bytes = cut == nullptr ? core.length.base_bytes() : cut->base_bytes();
+  view.base = base_pages(extent, view.base_bytes) & ~view.data & ~zero;
   return view;
 }
 
@@ -65,7 +66,7 @@ Run::Kind PageReader::kind_of(const Block& block, uint64_t offset, uint64_t leng
   const ExtentView view = view_of(core_, block, extent, cut_);
   if ((touched & (view.data | view.base)) == 0) return Run::Kind::kZero;
   // The base may end within its last page.
-  const bool all_base = (touched & ~view.base) == 0 && offset + length <= core_.base_bytes;
+  const bool all_base = (touched & ~view.base) == 0 && offset + length <= view.base_bytes;
   return all_base ? Run::Kind::kBase : Run::Kind::kData;
 }
 
@@ -108,9 +109,9 @@ PageReader::Outcome PageReader::read_own(Block& block, const ReadPart& part, Pat
   page::for_each_run(touched & view.base, [&](PageMask run) {
     ReadPart base = part_of(part, extent, run);
     const uint64_t end = base.offset + base.into.size();
-    if (end > core_.base_bytes) {
+    if (end > view.base_bytes) {
       // The base ends within its last page.
-      const uint64_t beyond = end - std::max(base.offset, core_.base_bytes);
+      const uint64_t beyond = end - std::max(base.offset, view.base_bytes);
       const absl::Span<std::byte> tail = base.into.subspan(base.into.size() - beyond);
       std::fill(tail.begin(), tail.end(), std::byte{0});
       base.into.remove_suffix(beyond);

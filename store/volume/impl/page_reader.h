@@ -34,6 +34,7 @@ struct ExtentView {
   page::PageMask data = 0;
   page::PageMask copied = 0;  ///< of `data`: in the cut's side file
   page::PageMask base = 0;    ///< the rest is zero
+  uint64_t base_bytes = 0;    ///< seen of the base
   const uint32_t* checksums = nullptr;
 };
 

@@ -81,7 +81,13 @@ void ReadOperation::finish() {
     const absl::MutexLock lock(&mutex_);
     status = status_;
   }
-  volume_->core().end_operation();
+  // A file may have become shorter since the read began.
+  VolumeCore& core = volume_->core();
+  if (status.ok() && core.is_file && cut_ == nullptr) {
+    const uint64_t end = part_.offset + part_.into.size();
+    if (end > core.length.bytes()) status = absl::OutOfRangeError("the file ends before");
+  }
+  core.end_operation();
   done_(status);
 }
 

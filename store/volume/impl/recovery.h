@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/container/btree_map.h"
@@ -24,6 +25,8 @@ struct RecoveryPlan {
   /// The states that count, in order. After a kill all do; after a power cut those that a flush
   /// came after, since of later ones the data may not have reached the disk.
   std::vector<Record> states;
+  /// A file's length as the last of the states' records tells it; absent: the header's.
+  std::optional<Record> length;
 };
 
 /// DATA_LOSS when records are missing that the scan says must be there. `same_boot`: the kernel has
@@ -40,6 +43,13 @@ class Recovery {
   [[nodiscard]] absl::Status run(const BootId& boot_id);
 
  private:
+  /// Adds what the journal of a file does not tell of; see docs/disk-format.md.
+  [[nodiscard]] absl::Status add_blocks_of_file(bool same_boot, bool is_stale,
+                                                RecoveryPlan& plan) const;
+  [[nodiscard]] absl::Status recover_blocks(const RecoveryPlan& plan, Header& header);
+  /// Of a file: nothing is its own beyond its end, and the last page is zero there.
+  [[nodiscard]] absl::Status cut_block(uint64_t number, page::MapBlock& states);
+  [[nodiscard]] absl::Status cut_data_file();
   [[nodiscard]] absl::Status recover_block(uint64_t number, const std::vector<Record>& states,
                                            Header& header);
   [[nodiscard]] absl::Status recheck(uint64_t number, page::MapBlock& states);

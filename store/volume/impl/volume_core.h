@@ -3,7 +3,9 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
+#include <string_view>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -17,6 +19,7 @@
 #include "store/volume/impl/block_cache.h"
 #include "store/volume/impl/cut_state.h"
 #include "store/volume/impl/file_calls.h"
+#include "store/volume/impl/file_length.h"
 #include "store/volume/impl/header.h"
 #include "store/volume/impl/journal.h"
 #include "store/volume/impl/map_file.h"
@@ -29,9 +32,14 @@ namespace blobcache::volume {
 struct VolumeFiles {
   base::UniqueFd header;
   base::UniqueFd data;
-  base::UniqueFd map;
-  base::UniqueFd journal;
+  base::UniqueFd map;      ///< of a file volume perhaps none; MapFile takes it
+  base::UniqueFd journal;  ///< of a file volume none: it is in `header`
 };
+
+/// Where a volume's file is.
+[[nodiscard]] std::filesystem::path file_of(const VolumeOptions& options, std::string_view name);
+/// The folder that it is in.
+[[nodiscard]] std::filesystem::path folder_of(const VolumeOptions& options);
 
 /// What counts on the fast path, a cache line for every eighth extent.
 struct alignas(64) VolumeCounters {
@@ -44,8 +52,9 @@ struct alignas(64) VolumeCounters {
 
 /// What the parts of an open volume share. Each part changes what is its own; see there.
 ///
-/// Lock order: Checkpointer's, an extent's (or all of a block, in order), then `header_mutex`,
-/// `cut_mutex` and the journal's, none of which is held while another lock is taken.
+/// Lock order: FileCleaner's, Checkpointer's, an extent's (or all of a block, in order), the
+/// length's, then `header_mutex`, `cut_mutex` and the journal's, none of which is held while
+/// another lock is taken.
 struct VolumeCore {
   VolumeCore(const VolumeOptions& volume_options, const Header& volume_header, VolumeFiles opened);
   ~VolumeCore() = default;
@@ -54,17 +63,17 @@ struct VolumeCore {
 
   const VolumeOptions options;
   const page::Incarnation incarnation;
-  const uint64_t base_bytes;
-  const VolumeFiles files;
+  const bool is_file;  ///< else an image
+  VolumeFiles files;   ///< without the map
   const FileCalls calls;
   SpaceCharge charge;
-  std::atomic<uint64_t> size_bytes;
   std::atomic<uint64_t> data_pages{0};  ///< of its own; known once it is recovered
   std::atomic<uint64_t> checkpoint;     ///< the last one that was completed
 
   HeaderFile header_file;
   MapFile map;
   Journal journal;
+  FileLength length;
   BlockCache cache;
 
   absl::Mutex header_mutex;
@@ -93,7 +102,9 @@ struct VolumeCore {
   /// The volume takes no more writes; see Volume.
   void fail(const absl::Status& why);
   /// OUT_OF_RANGE, or why the volume is of no use.
-  [[nodiscard]] absl::Status check_range(uint64_t offset, uint64_t length) const;
+  [[nodiscard]] absl::Status check_range(uint64_t offset, uint64_t bytes) const;
+  /// The same, of what a change may be: a file ends where it must not be longer.
+  [[nodiscard]] absl::Status check_change(uint64_t offset, uint64_t bytes) const;
 
   /// Who wrote or punched pages says so, before he answers.
   void note_unsynced() {
@@ -109,11 +120,6 @@ struct VolumeCore {
 
   [[nodiscard]] VolumeCounters& counters_of(uint64_t offset) {
     return counters.at((offset >> page::kExtentShift) % counters.size());
-  }
-  /// The pages of an extent that the base has, at least in part.
-  [[nodiscard]] page::PageMask base_pages(uint64_t extent) const {
-    if (extent << page::kExtentShift >= base_bytes) return 0;
-    return page::pages_of_extent(extent, base_bytes);
   }
   [[nodiscard]] absl::StatusOr<BlockRef> block_at(uint64_t offset) {
     return cache.get(page::map_block_of(offset >> page::kExtentShift));
@@ -137,7 +143,13 @@ struct VolumeCore {
   uint64_t operations_ ABSL_GUARDED_BY(operations_mutex_) = 0;
 };
 
-/// The size of the file `data`: whole pages, as the last one is written whole.
+/// The pages of an extent that a base has, at least in part, of which `base_bytes` are seen.
+[[nodiscard]] constexpr page::PageMask base_pages(uint64_t extent, uint64_t base_bytes) {
+  if (extent << page::kExtentShift >= base_bytes) return 0;
+  return page::pages_of_extent(extent, base_bytes);
+}
+
+/// The size of the file `data` of an image: whole pages, as the last one is written whole.
 [[nodiscard]] constexpr uint64_t data_file_bytes(uint64_t size_bytes) {
   return page::page_count(size_bytes) << page::kPageShift;
 }

@@ -2,6 +2,7 @@
 
 #include <sys/file.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -60,11 +61,15 @@ absl::Status check_cut_range(const CutState& cut, uint64_t offset, uint64_t leng
 }  // namespace
 
 VolumeImpl::VolumeImpl(const VolumeOptions& options, const Header& header, VolumeFiles files)
-    : core_(options, header, std::move(files)), checkpointer_(core_), flusher_(core_) {}
+    : core_(options, header, std::move(files)),
+      checkpointer_(core_),
+      cleaner_(core_, checkpointer_),
+      flusher_(core_) {}
 
 VolumeDescription describe_header(const Header& header) {
   VolumeDescription description;
   description.incarnation = header.incarnation;
+  description.is_file = header.is_file != 0;
   description.size_bytes = header.size_bytes;
   description.has_base = header.has_base != 0;
   description.base = header.base;
@@ -82,12 +87,17 @@ uint64_t VolumeImpl::identity() const {
 
 std::string VolumeImpl::about() const {
   const absl::MutexLock lock(&core_.header_mutex);
-  return core_.header.has_base != 0 ? "volume over a base" : "volume";
+  const bool has_base = core_.header.has_base != 0;
+  if (core_.is_file) return has_base ? "file over a base" : "file";
+  return has_base ? "volume over a base" : "volume";
 }
 
 VolumeDescription VolumeImpl::description() const {
+  const FileLength::Value now = core_.length.visit([](const FileLength::Value& is) { return is; });
   const absl::MutexLock lock(&core_.header_mutex);
   VolumeDescription description = describe_header(core_.header);
+  description.size_bytes = now.bytes;
+  description.base_bytes = now.base_bytes;
   description.data_bytes = core_.data_pages.load() << kPageShift;
   return description;
 }
@@ -107,6 +117,8 @@ bool VolumeImpl::read_now(uint64_t offset, absl::Span<std::byte> into) {
     offset += part;
     into.remove_prefix(part);
   }
+  // A file may have become shorter meanwhile.
+  if (core_.is_file && !core_.check_range(offset, 0).ok()) return false;
   counters.reads.fetch_add(1, std::memory_order_relaxed);
   counters.bytes_read.fetch_add(length, std::memory_order_relaxed);
   return true;
@@ -131,6 +143,7 @@ bool VolumeImpl::try_pin(uint64_t offset, uint64_t length, page::PinnedRange& ra
   } else if (!core_.options.base->try_read(offset, length, range)) {
     return false;
   }
+  if (core_.is_file && !core_.check_range(offset, length).ok()) return false;
   VolumeCounters& counters = core_.counters_of(offset);
   counters.reads.fetch_add(1, std::memory_order_relaxed);
   counters.bytes_read.fetch_add(length, std::memory_order_relaxed);
@@ -171,10 +184,9 @@ void VolumeImpl::read_cut(std::shared_ptr<CutState> cut, uint64_t offset,
 }
 
 void VolumeImpl::write(uint64_t offset, absl::Span<const std::byte> bytes, bool fua, Done done) {
-  absl::Status status = core_.check_range(offset, bytes.size());
+  absl::Status status = core_.check_change(offset, bytes.size());
   if (status.ok()) status = core_.usable();
-  uint64_t written = 0;
-  if (status.ok() && offset % kPageSize == 0) written = write_now(offset, bytes, status);
+  const uint64_t written = status.ok() ? write_now(offset, bytes, status) : 0;
   if (!status.ok()) {
     done(std::move(status));
     return;
@@ -193,8 +205,11 @@ void VolumeImpl::write(uint64_t offset, absl::Span<const std::byte> bytes, bool 
     return;
   }
   counters.waits.fetch_add(1, std::memory_order_relaxed);
-  const ChangeOrder order{ChangeOrder::Kind::kWrite, offset + written, bytes.size() - written,
-                          bytes.data() + written, fua};
+  ChangeOrder order;
+  order.offset = offset + written;
+  order.length = bytes.size() - written;
+  order.bytes = bytes.data() + written;
+  order.fua = fua;
   begin_change(order, std::move(done));
 }
 
@@ -211,34 +226,59 @@ uint64_t VolumeImpl::write_now(uint64_t offset, absl::Span<const std::byte> byte
                                absl::Status& why) {
   uint64_t written = 0;
   PageWriter writer(core_, false);
-  while (bytes.size() - written >= kPageSize) {
+  while (written < bytes.size()) {
     const uint64_t at = offset + written;
-    PageRun run;
-    run.extent = at >> kExtentShift;
-    run.first = static_cast<uint32_t>(at >> kPageShift) % page::kPagesPerExtent;
-    run.count = static_cast<uint32_t>(length_in_extent(at, bytes.size() - written) >> kPageShift);
-    const BlockRef block = core_.cache.find(page::map_block_of(run.extent));
+    const uint64_t length = length_of_step(at, bytes.size() - written);
+    const BlockRef block = core_.cache.find(page::map_block_of(at >> kExtentShift));
     if (!block) break;
-    if (writer.write(*block, run, bytes.data() + written, why) != Applied::kDone) break;
-    written += run.bytes();
+    Applied applied{};
+    if (length % kPageSize != 0) {
+      PageWriter::PartOfPage part;
+      part.page = at >> kPageShift;
+      part.begin = static_cast<uint32_t>(at % kPageSize);
+      part.length = static_cast<uint32_t>(length);
+      part.bytes = bytes.data() + written;
+      applied = writer.write_part(*block, part, why);
+    } else {
+      PageRun run;
+      run.extent = at >> kExtentShift;
+      run.first = static_cast<uint32_t>(at >> kPageShift) % page::kPagesPerExtent;
+      run.count = static_cast<uint32_t>(length >> kPageShift);
+      run.end = at + length;
+      applied = writer.write(*block, run, bytes.data() + written, why);
+    }
+    if (applied != Applied::kDone) break;
+    written += length;
   }
   return written;
 }
 
 void VolumeImpl::write_zeroes(uint64_t offset, uint64_t length, ZeroFlags flags, Done done) {
-  absl::Status status = core_.check_range(offset, length);
+  absl::Status status = core_.check_change(offset, length);
   if (status.ok()) status = core_.usable();
   if (!status.ok()) {
     done(std::move(status));
     return;
   }
-  const ChangeOrder::Kind kind =
-      flags.no_hole ? ChangeOrder::Kind::kFillZero : ChangeOrder::Kind::kZero;
-  begin_change({kind, offset, length, nullptr, flags.fua}, std::move(done));
+  ChangeOrder order;
+  order.kind = flags.no_hole ? ChangeOrder::Kind::kFillZero : ChangeOrder::Kind::kZero;
+  order.offset = offset;
+  order.length = length;
+  order.fua = flags.fua;
+  order.grows = !flags.keep_size;
+  if (core_.is_file && length > 0) {
+    if (order.grows) order.length_after = offset + length;
+    // What is beyond the end is zero, but for a write that comes meanwhile.
+    if (!order.grows || !flags.no_hole) {
+      const uint64_t end = core_.length.bytes();
+      order.length = std::min(length, end > offset ? end - offset : 0);
+    }
+  }
+  begin_change(order, std::move(done));
 }
 
 void VolumeImpl::trim(uint64_t offset, uint64_t length, bool fua, Done done) {
-  write_zeroes(offset, length, {fua, false}, std::move(done));
+  write_zeroes(offset, length, {.fua = fua, .no_hole = false, .keep_size = true}, std::move(done));
 }
 
 void VolumeImpl::flush(Done done) {
@@ -281,7 +321,7 @@ void VolumeImpl::tell_base_holes(std::vector<Run> runs, uint64_t offset, size_t 
                                  MapDone done) {
   // Runs of the base between the volume's own are many and tell little; then the answer is shorter.
   constexpr size_t kBaseRuns = 4096;
-  const Stretch asked = base_stretch(runs, offset, core_.base_bytes);
+  const Stretch asked = base_stretch(runs, offset, core_.length.base_bytes());
   if (asked.length == 0) return done(std::move(runs));
   core_.options.base->map(asked.offset, asked.length, kBaseRuns,
                           [runs = std::move(runs), offset, asked, max_runs, done = std::move(done)](
@@ -314,15 +354,15 @@ void VolumeImpl::map_cut(std::shared_ptr<CutState> cut, uint64_t offset, uint64_
 
 absl::Status VolumeImpl::grow(uint64_t size_bytes) {
   BLOBCACHE_RETURN_IF_ERROR(core_.usable());
+  if (core_.is_file) return absl::FailedPreconditionError("a file has a length");
   const absl::MutexLock lock(&core_.header_mutex);
   if (size_bytes < core_.header.size_bytes || size_bytes > kMaxSize) {
     return absl::InvalidArgumentError("a volume only grows, and to 1 PiB at most");
   }
-  const VolumeFiles& files = core_.files;
-  BLOBCACHE_RETURN_IF_ERROR(core_.calls.truncate(files.map.get(), MapFile::bytes_for(size_bytes)));
-  BLOBCACHE_RETURN_IF_ERROR(core_.calls.truncate(files.data.get(), data_file_bytes(size_bytes)));
-  BLOBCACHE_RETURN_IF_ERROR(core_.calls.sync_all(files.map.get()));
-  BLOBCACHE_RETURN_IF_ERROR(core_.calls.sync_all(files.data.get()));
+  const int data = core_.files.data.get();
+  BLOBCACHE_RETURN_IF_ERROR(core_.map.resize(size_bytes));
+  BLOBCACHE_RETURN_IF_ERROR(core_.calls.truncate(data, data_file_bytes(size_bytes)));
+  BLOBCACHE_RETURN_IF_ERROR(core_.calls.sync_all(data));
   Header header = core_.header;
   header.size_bytes = size_bytes;
   absl::Status status = core_.header_file.write(header);
@@ -331,7 +371,66 @@ absl::Status VolumeImpl::grow(uint64_t size_bytes) {
     return status;
   }
   core_.header = header;
-  core_.size_bytes.store(size_bytes);
+  core_.length.set({size_bytes, header.base_bytes, false});
+  return absl::OkStatus();
+}
+
+absl::Status VolumeImpl::begin_file() {
+  {
+    const absl::MutexLock lock(&core_.header_mutex);
+    BLOBCACHE_RETURN_IF_ERROR(core_.header_file.begin(core_.header));
+  }
+  // Nothing is in the map yet: the states that the journal tells are all that may be doubtful.
+  BLOBCACHE_ASSIGN_OR_RETURN(const BlockRef block, core_.cache.get(0));
+  block->has_intent = true;
+  core_.intent_blocks.fetch_add(1);
+  return absl::OkStatus();
+}
+
+void VolumeImpl::set_length(uint64_t length_bytes, Done done) {
+  absl::Status status = core_.check_change(length_bytes, 0);
+  if (!core_.is_file) status = absl::FailedPreconditionError("an image has no length");
+  if (status.ok()) status = core_.usable();
+  if (status.ok()) status = core_.begin_operation();
+  if (!status.ok()) return done(std::move(status));
+  if (core_.journal.has_room(Record::Kind::kLength)) {
+    const FileLength::Change change = core_.length.set_length(length_bytes, false, status);
+    const bool is_done = change == FileLength::Change::kDone ||
+                         change == FileLength::Change::kFailed ||
+                         (change == FileLength::Change::kCleanNow && cleaner_.find_clean());
+    if (is_done) {
+      core_.end_operation();
+      return done(std::move(status));
+    }
+  }
+  core_.options.workers->run(
+      [self = shared_from_this(), length_bytes, done = std::move(done)]() mutable {
+        absl::Status changed = self->change_length(length_bytes, false);
+        self->core_.end_operation();
+        done(std::move(changed));
+      });
+}
+
+absl::Status VolumeImpl::change_length(uint64_t length_bytes, bool only_grows) {
+  for (;;) {
+    BLOBCACHE_RETURN_IF_ERROR(core_.failure());
+    BLOBCACHE_RETURN_IF_ERROR(checkpointer_.make_room());
+    absl::Status why;
+    switch (core_.length.set_length(length_bytes, only_grows, why)) {
+      case FileLength::Change::kFailed:
+        return why;
+      case FileLength::Change::kDone:
+        break;
+      case FileLength::Change::kCleanNow:
+        break;
+      case FileLength::Change::kCleanFirst:
+        BLOBCACHE_RETURN_IF_ERROR(cleaner_.run());
+        continue;
+    }
+    break;
+  }
+  // The file has its length. What could not be given back is tried again by who makes it longer.
+  cleaner_.run().IgnoreError();
   return absl::OkStatus();
 }
 
@@ -344,14 +443,21 @@ absl::StatusOr<std::shared_ptr<VolumeCut>> VolumeImpl::cut() {
 absl::Status VolumeImpl::close() {
   if (!core_.close_for_operations()) return core_.usable();
   // Takes the intents away: a write that is still under way finds none, and then that it is late.
-  absl::Status status = checkpointer_.run(Checkpointer::Intents::kClear);
+  absl::Status status = checkpointer_.run(Checkpointer::Intents::kClose);
   // One that found its intent still there may have told the journal since the checkpoint began.
   if (status.ok() && !core_.journal.is_empty()) {
-    status = checkpointer_.run(Checkpointer::Intents::kClear);
+    status = checkpointer_.run(Checkpointer::Intents::kClose);
   }
+  if (status.ok()) status = flusher_.sync_names();
   core_.charge.end();
   ::flock(core_.files.header.get(), LOCK_UN);
   return status;
+}
+
+void VolumeImpl::abandon() {
+  if (!core_.close_for_operations()) return;
+  core_.charge.end();
+  ::flock(core_.files.header.get(), LOCK_UN);
 }
 
 VolumeStats VolumeImpl::stats() const {

@@ -82,19 +82,32 @@ class TestBase {
   page::ObjectRef object_;
 };
 
+/// Of a file volume that a fixture makes. What is absent is not there.
+struct FileSpec {
+  uint64_t length = 0;
+  TestBase* base = nullptr;
+  page::DiskFault fault = nullptr;
+  SpaceBudget* budget = nullptr;
+  size_t cached_blocks = 4096;
+  bool in_folder = true;
+};
+
 /// A volume in a directory of its own, perhaps over a base.
 class VolumeFixture {
  public:
+  explicit VolumeFixture(FileSpec spec) {
+    set_options(spec.base, std::move(spec.fault), spec.budget);
+    options_.cached_blocks = spec.cached_blocks;
+    options_.in_folder = spec.in_folder;
+    auto created = Volume::create_file(options_, spec.length);
+    REQUIRE_MESSAGE(created.ok(), base::message(created.status()));
+    volume_ = *std::move(created);
+  }
   explicit VolumeFixture(uint64_t size_bytes, TestBase* base = nullptr,
                          page::DiskFault fault = nullptr)
       : VolumeFixture(size_bytes, base, std::move(fault), nullptr) {}
   VolumeFixture(uint64_t size_bytes, TestBase* over, page::DiskFault fault, SpaceBudget* budget) {
-    options_.path = directory_.path() / "volume";
-    options_.workers = &workers_;
-    options_.boot_id = boot(1);
-    options_.disk_fault = std::move(fault);
-    options_.budget = budget;
-    if (over != nullptr) options_.base = over->object();
+    set_options(over, std::move(fault), budget);
     auto created = Volume::create(options_, size_bytes);
     REQUIRE_MESSAGE(created.ok(), base::message(created.status()));
     volume_ = *std::move(created);
@@ -107,6 +120,12 @@ class VolumeFixture {
   [[nodiscard]] VolumeOptions& options() { return options_; }
   [[nodiscard]] Workers& workers() { return workers_; }
   [[nodiscard]] const std::filesystem::path& path() const { return options_.path; }
+  /// One of its files.
+  [[nodiscard]] std::filesystem::path file(const char* name) const {
+    std::filesystem::path path = options_.path;
+    path += options_.in_folder ? "/" : ".";
+    return path += name;
+  }
 
   /// As a kill does, but for what is in the middle of something.
   void drop() {
@@ -115,7 +134,7 @@ class VolumeFixture {
     // A worker holds it until it is done with the operation that it has answered.
     while (!gone.expired()) std::this_thread::yield();
     // Nor is it gone before its files are closed: the next one waits for the lock on them.
-    const base::UniqueFd header(::open((path() / "header").c_str(), O_RDONLY | O_CLOEXEC));
+    const base::UniqueFd header(::open(file("header").c_str(), O_RDONLY | O_CLOEXEC));
     if (header.valid()) REQUIRE(::flock(header.get(), LOCK_EX) == 0);
   }
   absl::Status try_open() {
@@ -152,6 +171,15 @@ class VolumeFixture {
   }
 
  private:
+  void set_options(TestBase* over, page::DiskFault fault, SpaceBudget* budget) {
+    options_.path = directory_.path() / "volume";
+    options_.workers = &workers_;
+    options_.boot_id = boot(1);
+    options_.disk_fault = std::move(fault);
+    options_.budget = budget;
+    if (over != nullptr) options_.base = over->object();
+  }
+
   test::TemporaryDirectory directory_;
   Workers workers_{4};
   VolumeOptions options_;
