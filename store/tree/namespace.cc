@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <functional>
 #include <utility>
 
@@ -14,9 +15,13 @@
 #include "store/tree/impl/blob_spec.h"
 #include "store/tree/impl/catalog.h"
 #include "store/tree/impl/edit_runner.h"
+#include "store/tree/impl/file_volumes.h"
 #include "store/tree/impl/garbage_collector.h"
 #include "store/tree/impl/housekeeper.h"
+#include "store/tree/impl/inode_table.h"
 #include "store/tree/impl/listener_list.h"
+#include "store/tree/impl/live_editor.h"
+#include "store/tree/impl/name_edits.h"
 #include "store/tree/impl/node_ids.h"
 #include "store/tree/impl/node_lookup.h"
 #include "store/tree/impl/open_objects.h"
@@ -50,11 +55,32 @@ class CatalogNamespace final : public Namespace {
         origins_(options.origins, store, clock),
         volumes_(*this, *catalog_, edits_, *ballast_, directory,
                  {options.volume_bytes, store.stats().disk_reserve_bytes}, clock),
-        housekeeper_(*catalog_, store, edits_, *ballast_, open_objects_, volumes_,
-                     {unnamed_ttl_, clock}) {}
+        file_volumes_(*catalog_, directory, {volumes_.workers(), volumes_.budget()}),
+        names_(*catalog_, edits_, *ballast_, clock),
+        inodes_({.names = *this,
+                 .open_settled = [this](NodeId node) { return open_settled(node); },
+                 .store = store,
+                 .catalog = *catalog_,
+                 .edits = edits_,
+                 .ballast = *ballast_,
+                 .editor = names_,
+                 .volumes = file_volumes_,
+                 .workers = volumes_.workers(),
+                 .append_threads = append_threads_,
+                 .listeners = listeners_,
+                 .clock = clock},
+                options.settle_after),
+        editor_(names_, inodes_),
+        housekeeper_(*catalog_, store, edits_, *ballast_, open_objects_, {volumes_, file_volumes_},
+                     {unnamed_ttl_, clock}) {
+    edits_.set_on_gone([this](const GoneFile& file) { inodes_.on_gone(file); });
+  }
 
   /// Before any other call.
-  [[nodiscard]] absl::Status begin() { return volumes_.count(); }
+  [[nodiscard]] absl::Status begin() {
+    BLOBCACHE_RETURN_IF_ERROR(volumes_.count());
+    return inodes_.begin();
+  }
 
   absl::StatusOr<Node> resolve(std::string_view path) override;
   absl::StatusOr<Node> lookup(NodeId parent, std::string_view name) override;
@@ -80,14 +106,21 @@ class CatalogNamespace final : public Namespace {
   void add_listener(NamespaceListener* listener) override { listeners_.add(listener); }
   void remove_listener(NamespaceListener* listener) override { listeners_.remove(listener); }
   Volumes& volumes() override { return volumes_; }
+  NameEditor& editor() override { return editor_; }
+  Files& files() override { return inodes_; }
   absl::Status scrub(std::string_view path, ScrubWatcher& watcher) override;
   absl::Status collect_garbage(const GarbageOptions& options, GarbageWatcher& watcher) override;
   absl::StatusOr<Counts> counts() override;
+  absl::StatusOr<Space> space() override;
 
  private:
   [[nodiscard]] Aging aging() const { return {clock_(), unnamed_ttl_}; }
   absl::Status check_bind_path(std::string_view path, const Creator& creator);
   absl::Status check_ours(std::string_view path, const PathNames& names, std::string_view why);
+  Node live(Node node);
+  absl::StatusOr<std::vector<NamedNode>> list_rows(NodeId directory, uint64_t cookie, size_t limit);
+  absl::StatusOr<page::ObjectRef> open_settled(NodeId node);
+  absl::Status settle(std::string_view path);
   absl::StatusOr<Node> set_pin(std::string_view path, bool pinned);
   absl::StatusOr<uint64_t> evict_from_memory(std::string_view path);
   absl::StatusOr<uint64_t> evict_from_disk(std::string_view path);
@@ -104,31 +137,56 @@ class CatalogNamespace final : public Namespace {
   const absl::Duration unnamed_ttl_;
   OriginSet origins_;
   VolumeSet volumes_;
+  FileVolumes file_volumes_;
+  NameEdits names_;
+  InodeTable inodes_;
+  LiveEditor editor_;
   Housekeeper housekeeper_;
 };
 
 absl::StatusOr<Node> CatalogNamespace::resolve(std::string_view path) {
   BLOBCACHE_ASSIGN_OR_RETURN(const PathNames names, split_path(path));
   if (OriginSet::has(names)) return origins_.resolve(names);
-  Catalog::Lease catalog = catalog_->read();
-  BLOBCACHE_RETURN_IF_ERROR(catalog.freeze());
-  return find_node(*catalog, path, names, aging());
+  Node node;
+  {
+    Catalog::Lease catalog = catalog_->read();
+    BLOBCACHE_RETURN_IF_ERROR(catalog.freeze());
+    BLOBCACHE_ASSIGN_OR_RETURN(node, find_node(*catalog, path, names, aging()));
+  }
+  return live(node);
 }
 
 absl::StatusOr<Node> CatalogNamespace::lookup(NodeId parent, std::string_view name) {
   BLOBCACHE_RETURN_IF_ERROR(check_name(name));
   if (parent == kOriginsNode || OriginSet::has(parent)) return origins_.lookup(parent, name);
-  Catalog::Lease catalog = catalog_->read();
-  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<Node> found,
-                             find_node(*catalog, parent, name, aging()));
-  if (found) return *found;
-  BLOBCACHE_RETURN_IF_ERROR(check_directory(*catalog, parent, aging()));
-  return no_such_name(name);
+  std::optional<Node> found;
+  {
+    Catalog::Lease catalog = catalog_->read();
+    BLOBCACHE_ASSIGN_OR_RETURN(found, find_node(*catalog, parent, name, aging()));
+    if (!found) BLOBCACHE_RETURN_IF_ERROR(check_directory(*catalog, parent, aging()));
+  }
+  if (!found) return no_such_name(name);
+  return live(*found);
 }
 
 absl::StatusOr<Node> CatalogNamespace::stat(NodeId node) {
   if (OriginSet::has(node)) return origins_.stat(node);
-  return find_node(*catalog_->read(), node, aging());
+  BLOBCACHE_ASSIGN_OR_RETURN(const Node found, find_node(*catalog_->read(), node, aging()));
+  return live(found);
+}
+
+/// What a row says of a file that is written to, or that has settled since the row was read, is not
+/// how long it is now. With no lease.
+Node CatalogNamespace::live(Node node) {
+  // Between a commit and the table is a moment, too; and what the start could not open is not
+  // there.
+  constexpr int kTries = 4;
+  for (int tries = 0; tries < kTries && !inodes_.bring_up_to_date(node); ++tries) {
+    const absl::StatusOr<Node> again = find_node(*catalog_->read(), node.id, aging());
+    if (!again.ok()) return node;
+    node = *again;
+  }
+  return node;
 }
 
 absl::StatusOr<std::vector<NamedNode>> CatalogNamespace::list(NodeId directory, uint64_t cookie,
@@ -137,6 +195,14 @@ absl::StatusOr<std::vector<NamedNode>> CatalogNamespace::list(NodeId directory, 
   if (directory == kOriginsNode || OriginSet::has(directory)) {
     return origins_.list(directory, cookie, limit);
   }
+  std::vector<NamedNode> entries;
+  BLOBCACHE_ASSIGN_OR_RETURN(entries, list_rows(directory, cookie, limit));
+  for (NamedNode& entry : entries) entry.node = live(entry.node);
+  return entries;
+}
+
+absl::StatusOr<std::vector<NamedNode>> CatalogNamespace::list_rows(NodeId directory,
+                                                                   uint64_t cookie, size_t limit) {
   const auto after = static_cast<int64_t>(cookie);
   std::vector<NamedNode> entries;
   Catalog::Lease catalog = catalog_->read();
@@ -160,6 +226,19 @@ absl::StatusOr<std::vector<NamedNode>> CatalogNamespace::list(NodeId directory, 
 
 absl::StatusOr<page::ObjectRef> CatalogNamespace::open(NodeId node) {
   if (OriginSet::has(node)) return origins_.open(node);
+  // Between the two looks somebody may begin to write, or a file settle.
+  constexpr int kMostTries = 100;
+  for (int tries = 1;; ++tries) {
+    BLOBCACHE_ASSIGN_OR_RETURN(page::ObjectRef written, inodes_.snapshot(node));
+    if (written != nullptr) return written;
+    absl::StatusOr<page::ObjectRef> settled = open_settled(node);
+    if (!absl::IsFailedPrecondition(settled.status()) || tries == kMostTries) return settled;
+    const absl::StatusOr<Node> found = stat(node);
+    if (!found.ok() || found->settled) return settled;
+  }
+}
+
+absl::StatusOr<page::ObjectRef> CatalogNamespace::open_settled(NodeId node) {
   const absl::ReaderMutexLock no_removal(&edits_.removal_mutex());
   Catalog::Lease catalog = catalog_->read();
   const std::optional<int64_t> blob = blob_of_node(node);
@@ -168,12 +247,9 @@ absl::StatusOr<page::ObjectRef> CatalogNamespace::open(NodeId node) {
       blob ? catalog->load_blob(*blob) : catalog->load_blob_of_file(file_of_node(node)));
   if (!row) {
     BLOBCACHE_ASSIGN_OR_RETURN(const Node found, find_node(*catalog, node, aging()));
-    if (found.type == NodeType::kImage) return is_a_volume(fmt::format("node {}", node));
-    if (found.type == NodeType::kFile) {
-      return absl::DataLossError(
-          fmt::format("node {}: its content is unknown: the catalog is damaged", node));
-    }
-    return absl::FailedPreconditionError(fmt::format("node {}: is a directory", node));
+    BLOBCACHE_RETURN_IF_ERROR(check_settled_file(found, fmt::format("node {}", node), ""));
+    return absl::DataLossError(
+        fmt::format("node {}: its content is unknown: the catalog is damaged", node));
   }
   const int64_t id = row->id;
   BLOBCACHE_ASSIGN_OR_RETURN(const page::ObjectSpec spec, blob_spec(*std::move(row)));
@@ -215,8 +291,8 @@ absl::Status CatalogNamespace::check_bind_path(std::string_view path, const Crea
   const absl::StatusOr<Node> node = resolve(path);
   if (absl::IsNotFound(node.status())) return absl::OkStatus();
   BLOBCACHE_RETURN_IF_ERROR(node.status());
-  if (node->type == NodeType::kFile) return check_replaceable(path, node->uid, creator);
-  return is_a_directory(path, "");
+  if (node->type == NodeType::kDirectory) return is_a_directory(path, "");
+  return check_replaceable(path, node->uid, creator);
 }
 
 absl::StatusOr<std::unique_ptr<BlobWriter>> CatalogNamespace::put(std::string_view bind_path,
@@ -271,10 +347,17 @@ absl::Status CatalogNamespace::remove(std::string_view path) {
   return ballast_->with_room([&] { return edits_.run(edit).status(); });
 }
 
+/// What is about to be done with a path's blob needs one, and a file that rests can be one at once.
+absl::Status CatalogNamespace::settle(std::string_view path) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const Node node, resolve(path));
+  return node.settled ? absl::OkStatus() : inodes_.snapshot(node.id).status();
+}
+
 absl::StatusOr<Node> CatalogNamespace::set_pin(std::string_view path, bool pinned) {
   BLOBCACHE_ASSIGN_OR_RETURN(const PathNames names, split_path(path));
   BLOBCACHE_RETURN_IF_ERROR(check_ours(
       path, names, "of which pages are cached and never kept; put it under files/ to keep it"));
+  BLOBCACHE_RETURN_IF_ERROR(settle(path));
   Node node;
   const auto edit = [&](CatalogWriter& catalog, Effects& effects) -> absl::Status {
     const Aging now = aging();
@@ -292,6 +375,7 @@ absl::StatusOr<Node> CatalogNamespace::set_pin(std::string_view path, bool pinne
 absl::StatusOr<Evicted> CatalogNamespace::evict(std::string_view path, EvictFrom from) {
   BLOBCACHE_ASSIGN_OR_RETURN(const PathNames names, split_path(path));
   if (OriginSet::has(names)) return origins_.evict(names, from);
+  BLOBCACHE_RETURN_IF_ERROR(settle(path));
   Evicted evicted;
   if (from != EvictFrom::kDisk) {
     BLOBCACHE_ASSIGN_OR_RETURN(evicted.memory_pages, evict_from_memory(path));
@@ -311,8 +395,7 @@ absl::StatusOr<Evicted> CatalogNamespace::evict(std::string_view path, EvictFrom
 
 absl::StatusOr<uint64_t> CatalogNamespace::evict_from_memory(std::string_view path) {
   BLOBCACHE_ASSIGN_OR_RETURN(const Node node, resolve(path));
-  if (node.type == NodeType::kDirectory) return is_a_directory(path, "; name its files");
-  if (node.type == NodeType::kImage) return is_a_volume(path);
+  BLOBCACHE_RETURN_IF_ERROR(check_settled_file(node, path, "; name its files"));
   BLOBCACHE_ASSIGN_OR_RETURN(const page::ObjectRef object, open(node.id));
   return store_.evict_memory(*object);
 }
@@ -343,7 +426,7 @@ absl::Status CatalogNamespace::scrub(std::string_view path, ScrubWatcher& watche
   if (node.type == NodeType::kImage) return scrub.run_volume(node.id);
   if (const std::optional<int64_t> blob = blob_of_node(node.id)) return scrub.run_blob(*blob);
   const int64_t file = file_of_node(node.id);
-  return node.type == NodeType::kFile ? scrub.run_file(file) : scrub.run_directory(file);
+  return node.type == NodeType::kDirectory ? scrub.run_directory(file) : scrub.run_file(file);
 }
 
 absl::Status CatalogNamespace::collect_garbage(const GarbageOptions& options,
@@ -362,7 +445,21 @@ absl::StatusOr<Namespace::Counts> CatalogNamespace::counts() {
   return Counts{.blobs = totals.blobs,
                 .blob_bytes = totals.blob_bytes,
                 .names = totals.names,
-                .unnamed_blobs = totals.unnamed_blobs};
+                .unnamed_blobs = totals.unnamed_blobs,
+                .unsettled_files = inodes_.unsettled()};
+}
+
+absl::StatusOr<Namespace::Space> CatalogNamespace::space() {
+  const page::Stats stats = store_.stats();
+  const VolumeUsage volumes = volumes_.usage();
+  const auto left = [](uint64_t budget, uint64_t used) { return budget - std::min(budget, used); };
+  Space space;
+  space.used_bytes = stats.disk_kept_bytes + volumes.used_bytes;
+  // What is written is a volume's first, and a kept blob's then.
+  space.free_bytes = std::min(left(stats.disk_budget_bytes, stats.disk_kept_bytes),
+                              left(volumes.budget_bytes, volumes.used_bytes));
+  space.total_bytes = space.used_bytes + space.free_bytes;
+  return space;
 }
 
 /// Opens the catalog, if need be in the ballast's room: a daemon that is started on a full disk can

@@ -30,14 +30,16 @@ class Origin;
 
 /// A stable number for one entry of the tree; FUSE shows it as the inode number. A name that is
 /// bound anew, or another version of an origin's file, is a new node, so the bytes of a node that
-/// is a file never change. Those of origins are stable for as long as the process lives.
+/// is a file change by writing to it alone. Those of origins are stable for as long as the process
+/// lives.
 using NodeId = uint64_t;
 inline constexpr NodeId kRootNode = 1;
 
 enum class NodeType : uint8_t {
   kDirectory,
-  kFile,   ///< its bytes never change: see Namespace::open
-  kImage,  ///< its bytes may: a volume, or an origin's image; see Namespace::open_image
+  kFile,     ///< its bytes never change while it is settled: see Namespace::open
+  kImage,    ///< its bytes may: a volume, or an origin's image; see Namespace::open_image
+  kSymlink,  ///< beneath files/; see NameEditor::read_symlink
 };
 
 /// One entry of the tree as it is now. Value type.
@@ -61,6 +63,9 @@ struct Node {
   /// Of a file: every open sees the same bytes. Not so of an origin's without a strong validator:
   /// only those who have it open at once do.
   bool steady = true;
+  /// Of a file: its content is a blob. Not so while it is written to, beneath files/: then there is
+  /// no digest, `size_bytes` is the length as last noted, and it is opened as tree::Files has it.
+  bool settled = true;
 };
 
 struct NamedNode {
@@ -76,11 +81,16 @@ class NamespaceListener {
   virtual ~NamespaceListener() = default;
   /// `name` in directory `parent` was bound, rebound or removed.
   virtual void on_name_changed(NodeId parent, std::string_view name) = 0;
+  /// Bytes of a file beneath files/ changed, or its length did; `length` reaches beyond the file's
+  /// end where that moved. Called when the change can be seen, on any thread. Must not wait.
+  virtual void on_content_changed(NodeId /*file*/, uint64_t /*offset*/, uint64_t /*length*/) {}
 };
 
 struct NamespaceOptions {
   std::filesystem::path path;  ///< the store's directory; the catalog is catalog.sqlite in it
   absl::Duration unnamed_ttl = absl::Hours(24);
+  /// How long a file that was written to rests before it settles into a blob.
+  absl::Duration settle_after = absl::Seconds(2);
   uint64_t volume_bytes = uint64_t{1} << 62;     ///< what all volumes together may take of the disk
   std::function<absl::Time()> clock;             ///< absent: the system's; any thread may call it
   std::shared_ptr<StoreLock> lock;               ///< held already; absent: open() takes it
@@ -101,21 +111,24 @@ struct Creator {
   MayReplace may_replace = MayReplace::kOwn;
 };
 
+class Files;
+class NameEditor;
 class Volumes;
 
 /// The tree: which names exist and which object each one means.
 ///
 ///     blobs/<64 hex>             every blob, read-only
-///     files/<any/path>           names bound to blobs
+///     files/<any/path>           files, directories and symbolic links; see editor()
 ///     volumes/<name>             writable images; see volumes()
 ///     origins/<origin>/<path>    what somewhere else has, read through; see origin.h
 ///
 /// Paths have no leading slash ("files/a/b"); one is tolerated, and "" is the root. A path with an
 /// empty component, "." or "..", a NUL byte, a component over 255 bytes or over 4,096 bytes in all
-/// is INVALID_ARGUMENT with the reason. NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION (a directory
-/// where a file is wanted or the reverse) and PERMISSION_DENIED (binding outside files/, or a name
-/// whose file the creator may not replace) otherwise. Beneath origins/ also what the origin says:
-/// UNAVAILABLE or DEADLINE_EXCEEDED when it cannot be reached, and others.
+/// is INVALID_ARGUMENT with the reason. Symbolic links are not followed. NOT_FOUND, ALREADY_EXISTS,
+/// FAILED_PRECONDITION (a directory where a file is wanted or the reverse) and PERMISSION_DENIED
+/// (binding outside files/, or a name whose file the creator may not replace) otherwise. Beneath
+/// origins/ also what the origin says: UNAVAILABLE or DEADLINE_EXCEEDED when it cannot be reached,
+/// and others.
 ///
 /// Thread-safe. Calls may wait for the catalog (SQLite) for a moment, never for a page; beneath
 /// origins/ they may wait for the network, as long as the origin's limits have it, and are in
@@ -139,8 +152,9 @@ class Namespace {
   [[nodiscard]] virtual absl::StatusOr<std::vector<NamedNode>> list(NodeId directory,
                                                                     uint64_t cookie,
                                                                     size_t limit) = 0;
-  /// The object behind a file node; FAILED_PRECONDITION for an image. A blob that is removed while
-  /// it is open stays readable. NOT_FOUND for a version that its origin no longer has.
+  /// The object behind a file node; FAILED_PRECONDITION for an image and a file under writing. A
+  /// blob that is removed while it is open stays readable. NOT_FOUND for a version that its origin
+  /// no longer has.
   [[nodiscard]] virtual absl::StatusOr<page::ObjectRef> open(NodeId node) = 0;
   /// The image behind an image's node, a volume or an origin's; FAILED_PRECONDITION for any other.
   /// All who have it open at once share it. Who lets go of it last may wait for the disk.
@@ -216,8 +230,27 @@ class Namespace {
     uint64_t blob_bytes = 0;
     uint64_t names = 0;
     uint64_t unnamed_blobs = 0;
+    uint64_t unsettled_files = 0;  ///< written to, or were and are no blobs again yet
   };
   [[nodiscard]] virtual absl::StatusOr<Counts> counts() = 0;
+
+  /// What the disk may hold, all of it, what is taken, and what can still be written. Bytes.
+  struct Space {
+    uint64_t total_bytes = 0;
+    uint64_t used_bytes = 0;
+    uint64_t free_bytes = 0;
+  };
+  /// By default the blobs', and no room for more.
+  [[nodiscard]] virtual absl::StatusOr<Space> space() {
+    const absl::StatusOr<Counts> held = counts();
+    if (!held.ok()) return held.status();
+    return Space{.total_bytes = held->blob_bytes, .used_bytes = held->blob_bytes, .free_bytes = 0};
+  }
+
+  // Changing files/ as a file system does; both live as long as the namespace. See name_editor.h
+  // and files.h.
+  [[nodiscard]] virtual NameEditor& editor() = 0;
+  [[nodiscard]] virtual Files& files() = 0;
 };
 
 }  // namespace blobcache::tree

@@ -23,6 +23,7 @@
 #include "store/tree/digest.h"
 #include "store/tree/impl/catalog_tables.h"
 #include "store/tree/impl/description.h"
+#include "store/tree/impl/file_salvage.h"
 #include "store/tree/impl/schema.h"
 #include "store/tree/impl/sqlite.h"
 #include "store/tree/impl/tree_edit.h"
@@ -143,7 +144,8 @@ class Rebuild {
         now_(options.clock ? options.clock() : absl::Now()),
         database_(database),
         catalog_(database),
-        volumes_(options.path, catalog_, now_, options.report) {}
+        volumes_(options.path, catalog_, now_, options.report),
+        files_(options.path, catalog_, now_, options.report) {}
 
   [[nodiscard]] absl::Status fill();
   /// Gives the files the names that tell of what fill() found; not synced.
@@ -184,6 +186,7 @@ class Rebuild {
   Database& database_;
   CatalogWriter catalog_;
   VolumeSalvage volumes_;
+  FileSalvage files_;
   RebuildSummary summary_;
   std::vector<Claim> claims_;
   absl::flat_hash_set<int64_t> pinned_;
@@ -203,6 +206,7 @@ absl::Status Rebuild::fill() {
   BLOBCACHE_RETURN_IF_ERROR(bind_names());
   BLOBCACHE_RETURN_IF_ERROR(set_pins());
   BLOBCACHE_RETURN_IF_ERROR(volumes_.fill());
+  BLOBCACHE_RETURN_IF_ERROR(files_.fill());
   {
     Query query = database_.query(kKeepUnnamed);
     query.bind(now_);
@@ -352,7 +356,8 @@ absl::Status Rebuild::report_damaged() {
     lost.push_back(std::move(damaged));
   }
   damaged_ = std::move(lost);
-  summary_.left_out = damaged_.size() + volumes_.left_out();
+  summary_.left_out = damaged_.size() + volumes_.left_out() + files_.left_out();
+  summary_.names_lost += files_.found();
   return absl::OkStatus();
 }
 
@@ -363,7 +368,8 @@ absl::Status Rebuild::rename_files() {
   for (const page::StoredFile& file : returning_) {
     BLOBCACHE_RETURN_IF_ERROR(page::bring_back(file));
   }
-  return volumes_.set_aside();
+  BLOBCACHE_RETURN_IF_ERROR(volumes_.set_aside());
+  return files_.set_aside();
 }
 
 void remove_database(const fs::path& file) {

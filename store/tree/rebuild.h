@@ -15,9 +15,10 @@ struct RebuildSummary {
   uint64_t blobs = 0;       ///< in the new catalog
   uint64_t blob_bytes = 0;  ///< their content
   uint64_t names = 0;       ///< under files/
-  uint64_t left_out = 0;    ///< blobs and volumes whose files are damaged or cannot be read
-  /// Blobs that are back, but whose names are unknown or not all known; and names that could not be
-  /// bound beside the others.
+  uint64_t left_out = 0;    ///< blobs, volumes and files whose files are damaged or cannot be read
+  /// Files that were being written, which are now beneath files/lost+found/; blobs that are back,
+  /// but whose names are unknown or not all known; and names that could not be bound beside the
+  /// others.
   uint64_t names_lost = 0;
   std::filesystem::path set_aside;  ///< where the damaged catalog is now; empty: there was none
 

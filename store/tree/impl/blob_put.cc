@@ -65,6 +65,15 @@ absl::Status BlobPut::take(absl::Span<const std::byte> bytes) {
 }
 
 absl::StatusOr<CommittedBlob> BlobPut::commit(const page::ObjectKey* expected) {
+  return finish(expected, nullptr);
+}
+
+absl::StatusOr<CommittedBlob> BlobPut::commit_later(page::PageStore& store) {
+  return finish(nullptr, &store);
+}
+
+absl::StatusOr<CommittedBlob> BlobPut::finish(const page::ObjectKey* expected,
+                                              page::PageStore* store) {
   if (writer_ == nullptr) return absl::FailedPreconditionError("the put is over");
   BLOBCACHE_RETURN_IF_ERROR(failed_);
   failed_ = absl::FailedPreconditionError("the put is over");
@@ -77,7 +86,7 @@ absl::StatusOr<CommittedBlob> BlobPut::commit(const page::ObjectKey* expected) {
     status = absl::DataLossError(fmt::format("the content has the digest {}, not {}",
                                              format_digest(result.key), format_digest(*expected)));
   } else {
-    status = seal_and_record(result.key, result);
+    status = seal_and_record(result.key, store, result);
   }
   // Unless it was kept, the writer takes its files along.
   writer_ = nullptr;
@@ -85,14 +94,19 @@ absl::StatusOr<CommittedBlob> BlobPut::commit(const page::ObjectKey* expected) {
   return result;
 }
 
-absl::Status BlobPut::seal_and_record(const page::ObjectKey& key, CommittedBlob& result) {
+absl::Status BlobPut::seal_and_record(const page::ObjectKey& key, page::PageStore* store,
+                                      CommittedBlob& result) {
   const absl::Time now = clock_();
   BLOBCACHE_ASSIGN_OR_RETURN(const page::SealedObject sealed,
                              writer_->seal(key, describe(key, now)));
   const auto edit = [&](CatalogWriter& catalog, Effects& effects) {
     return record(catalog, key, sealed, now, effects, result);
   };
-  return edits_.run(edit, [this] { writer_->keep(); }, writer_.get()).status();
+  const auto committed = [this] { writer_->keep(); };
+  if (store == nullptr) return edits_.run(edit, committed, writer_.get()).status();
+  page::ObjectWriter* const sealed_writer = writer_.get();
+  BLOBCACHE_RETURN_IF_ERROR(store->sync({&sealed_writer, 1}));
+  return edits_.run_later(edit, committed).status();
 }
 
 /// Right for a new blob. One that is here already has other names, or a pin, too; they are told
@@ -133,7 +147,10 @@ absl::Status BlobPut::record(CatalogWriter& catalog, const page::ObjectKey& key,
   } else {
     BLOBCACHE_ASSIGN_OR_RETURN(blob, insert(catalog, key, sealed, now, effects));
   }
-  if (path_.empty()) return keep_unnamed(catalog, *blob, now, effects);
+  if (path_.empty()) {
+    BLOBCACHE_RETURN_IF_ERROR(keep_unnamed(catalog, *blob, now, effects));
+    return step_ ? step_(catalog, *blob, result.existed, effects) : absl::OkStatus();
+  }
   BLOBCACHE_ASSIGN_OR_RETURN(const PathNames path, split_path(path_));
   BLOBCACHE_RETURN_IF_ERROR(bind_path(catalog, path, *blob, creator_, now, effects).status());
   // A new blob was described with its name.

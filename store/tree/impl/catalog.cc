@@ -23,8 +23,10 @@ constexpr const char* kWriterSettings =
     "PRAGMA foreign_keys = ON;"
     "PRAGMA temp_store = MEMORY;"
     "PRAGMA cache_size = -16384;"
-    "PRAGMA wal_autocheckpoint = 1000;"
     "PRAGMA journal_size_limit = 67108864";
+/// 16 MiB of the log, which some seven hundred changes of names fill: a checkpoint syncs the log
+/// and the database, and changes that need no sync wait for it.
+constexpr uint32_t kCheckpointFrames = 4000;
 /// The file is read, not mapped: a bad sector under a mapping is a SIGBUS, and here it is an error.
 constexpr const char* kReaderSettings =
     "PRAGMA query_only = ON;"
@@ -117,6 +119,7 @@ absl::StatusOr<std::unique_ptr<Database>> open_writer(const std::filesystem::pat
   was_closed = was_closed && (has_log || *version == 0);
   BLOBCACHE_RETURN_IF_ERROR(use_write_ahead_log(*database, file));
   BLOBCACHE_RETURN_IF_ERROR(database->execute(kWriterSettings));
+  database->watch_log(kCheckpointFrames);
   BLOBCACHE_RETURN_IF_ERROR(upgrade_schema(*database, *version));
   if (absent) BLOBCACHE_RETURN_IF_ERROR(sync_directory(file.parent_path()));
   BLOBCACHE_RETURN_IF_ERROR(refuse_damaged(CatalogReader(*database).totals().status()));
@@ -141,23 +144,28 @@ absl::Status Catalog::Lease::freeze() {
   return database_->execute("BEGIN");
 }
 
-Catalog::Catalog(std::unique_ptr<Database> writer, WriteQueue::SyncObjects sync_objects,
-                 std::filesystem::path file, bool was_closed)
+Catalog::Catalog(std::unique_ptr<Database> writer, std::unique_ptr<CatalogLog> log,
+                 WriteQueue::SyncObjects sync_objects, std::filesystem::path file, bool was_closed)
     : file_(std::move(file)),
       writer_(std::move(writer)),
-      queue_(*writer_, std::move(sync_objects)),
+      log_(std::move(log)),
+      queue_(*writer_, std::move(sync_objects), log_.get()),
       was_closed_(was_closed) {}
 
 absl::StatusOr<std::unique_ptr<Catalog>> Catalog::open(const std::filesystem::path& file,
                                                        const std::filesystem::path& objects,
                                                        WriteQueue::SyncObjects sync_objects,
                                                        bool ended_cleanly) {
-  const WalState log = inspect_wal(file.string() + "-wal");
+  const std::filesystem::path log_file = file.string() + "-wal";
+  const std::filesystem::path mark = file.string() + "-synced";
+  const WalState log = inspect_wal(log_file, CatalogLog::read_mark(mark));
   bool was_closed = false;
   BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Database> writer,
                              open_writer(file, objects, was_closed));
-  std::unique_ptr<Catalog> catalog(
-      new Catalog(std::move(writer), std::move(sync_objects), file, was_closed));
+  BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<CatalogLog> open_log,
+                             CatalogLog::open(log_file, mark));
+  std::unique_ptr<Catalog> catalog(new Catalog(std::move(writer), std::move(open_log),
+                                               std::move(sync_objects), file, was_closed));
   // SQLite removes its log when it is closed, and only then.
   if (log == WalState::kDamaged || (log == WalState::kAbsent && !ended_cleanly)) {
     const absl::MutexLock lock(&catalog->vouch_mutex_);
@@ -205,8 +213,8 @@ void Catalog::give_back(std::unique_ptr<Database> database) {
 }
 
 absl::Status Catalog::write(WriteQueue::Apply apply, WriteQueue::Committed committed,
-                            page::ObjectWriter* object) {
-  return queue_.run(apply, committed, object);
+                            page::ObjectWriter* object, Durability durability) {
+  return queue_.run(apply, committed, object, durability);
 }
 
 }  // namespace blobcache::tree

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "store/tree/impl/catalog_log.h"
 #include "store/tree/impl/catalog_tables.h"
 #include "store/tree/impl/sqlite.h"
 #include "store/tree/impl/write_queue.h"
@@ -67,15 +68,19 @@ class Catalog {
   [[nodiscard]] Lease read() ABSL_LOCKS_EXCLUDED(mutex_);
   /// As WriteQueue::run.
   [[nodiscard]] absl::Status write(WriteQueue::Apply apply, WriteQueue::Committed committed,
-                                   page::ObjectWriter* object = nullptr);
+                                   page::ObjectWriter* object = nullptr,
+                                   Durability durability = Durability::kNow);
+  /// As WriteQueue::sync.
+  [[nodiscard]] absl::Status sync() { return queue_.sync(); }
 
  private:
-  Catalog(std::unique_ptr<Database> writer, WriteQueue::SyncObjects sync_objects,
-          std::filesystem::path file, bool was_closed);
+  Catalog(std::unique_ptr<Database> writer, std::unique_ptr<CatalogLog> log,
+          WriteQueue::SyncObjects sync_objects, std::filesystem::path file, bool was_closed);
   void give_back(std::unique_ptr<Database> database) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const std::filesystem::path file_;
   const std::unique_ptr<Database> writer_;
+  const std::unique_ptr<CatalogLog> log_;
   WriteQueue queue_;
   const bool was_closed_;
   absl::Mutex vouch_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);

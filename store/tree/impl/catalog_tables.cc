@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "base/status.h"
-#include "store/tree/path.h"
 
 namespace blobcache::tree {
 namespace {
@@ -15,7 +14,8 @@ namespace {
 constexpr const char* kFindEntry = R"sql(
 SELECT f.id, f.type, f.mode, f.uid, f.gid, f.modified_ns, f.changed_ns,
   (SELECT count(*) FROM dentry l WHERE l.file = f.id), f.blob, b.key,
-  coalesce(b.size_bytes, v.size_bytes), b.pinned, f.volume,
+  coalesce(f.length_bytes, b.size_bytes, v.size_bytes, length(f.target)), b.pinned, f.volume,
+  v.base, f.target,
   d.id, d.name
 FROM dentry d JOIN file f ON f.id = d.file LEFT JOIN blob b ON b.id = f.blob
   LEFT JOIN volume v ON v.id = f.volume
@@ -23,7 +23,8 @@ WHERE d.parent = ? AND d.name = ?)sql";
 constexpr const char* kListEntries = R"sql(
 SELECT f.id, f.type, f.mode, f.uid, f.gid, f.modified_ns, f.changed_ns,
   (SELECT count(*) FROM dentry l WHERE l.file = f.id), f.blob, b.key,
-  coalesce(b.size_bytes, v.size_bytes), b.pinned, f.volume,
+  coalesce(f.length_bytes, b.size_bytes, v.size_bytes, length(f.target)), b.pinned, f.volume,
+  v.base, f.target,
   d.id, d.name
 FROM dentry d JOIN file f ON f.id = d.file LEFT JOIN blob b ON b.id = f.blob
   LEFT JOIN volume v ON v.id = f.volume
@@ -31,21 +32,11 @@ WHERE d.parent = ? AND d.id > ? ORDER BY d.id LIMIT ?)sql";
 constexpr const char* kFindFile = R"sql(
 SELECT f.id, f.type, f.mode, f.uid, f.gid, f.modified_ns, f.changed_ns,
   (SELECT count(*) FROM dentry l WHERE l.file = f.id), f.blob, b.key,
-  coalesce(b.size_bytes, v.size_bytes), b.pinned, f.volume
+  coalesce(f.length_bytes, b.size_bytes, v.size_bytes, length(f.target)), b.pinned, f.volume,
+  v.base, f.target
 FROM file f LEFT JOIN blob b ON b.id = f.blob
   LEFT JOIN volume v ON v.id = f.volume
 WHERE f.id = ?)sql";
-constexpr const char* kAnyEntry = "SELECT 1 FROM dentry WHERE parent = ? LIMIT 1";
-constexpr const char* kEntryOfBlob = R"sql(
-SELECT d.parent, d.name FROM file f JOIN dentry d ON d.file = f.id WHERE f.blob = ?1
-UNION ALL
-SELECT d.parent, d.name FROM volume v JOIN file f ON f.volume = v.id JOIN dentry d ON d.file = f.id
-WHERE v.base = ?1 LIMIT 1)sql";
-constexpr const char* kNamesOfBlob = R"sql(
-SELECT f.mode, f.uid, f.gid, f.modified_ns, d.parent, d.name, f.id, d.id
-FROM file f JOIN dentry d ON d.file = f.id
-WHERE f.blob = ? AND f.id >= ? AND (f.id, d.id) > (?, ?) ORDER BY f.id, d.id LIMIT ?)sql";
-constexpr const char* kEntryOfFile = "SELECT parent, name FROM dentry WHERE file = ? LIMIT 1";
 
 // The columns of a blob, in read_blob()'s order; the map, where it is asked for, follows.
 constexpr const char* kFindBlob = R"sql(
@@ -106,13 +97,10 @@ constexpr const char* kIsNamed = R"sql(
 SELECT 1 FROM file WHERE blob = ?1 UNION ALL SELECT 1 FROM volume WHERE base = ?1 LIMIT 1)sql";
 constexpr const char* kDeleteBlob = "DELETE FROM blob WHERE id = ?";
 constexpr const char* kInsertFile = R"sql(
-INSERT INTO file (type, mode, uid, gid, modified_ns, changed_ns, blob, volume)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?))sql";
+INSERT INTO file (type, mode, uid, gid, modified_ns, changed_ns, blob, volume, target,
+  length_bytes)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?))sql";
 constexpr const char* kDeleteFile = "DELETE FROM file WHERE id = ?";
-constexpr const char* kTouch = "UPDATE file SET modified_ns = ?, changed_ns = ? WHERE id = ?";
-constexpr const char* kInsertEntry = "INSERT INTO dentry (parent, name, file) VALUES (?, ?, ?)";
-constexpr const char* kPointEntry = "UPDATE dentry SET file = ? WHERE id = ?";
-constexpr const char* kDeleteEntry = "DELETE FROM dentry WHERE id = ?";
 
 /// Sizes are far below 2^63 (page::kMaxObjectSize), so that SQLite's signed integers hold them.
 int64_t as_integer(uint64_t size_bytes) { return static_cast<int64_t>(size_bytes); }
@@ -136,7 +124,7 @@ void copy_to(std::string_view from, std::array<uint8_t, kLength>& to) {
 
 /// What no version of the catalog wrote is a file, whose content nobody knows.
 FileKind to_kind(int64_t type) {
-  for (const FileKind kind : {FileKind::kDirectory, FileKind::kVolume}) {
+  for (const FileKind kind : {FileKind::kDirectory, FileKind::kVolume, FileKind::kSymlink}) {
     if (type == static_cast<int64_t>(kind)) return kind;
   }
   return FileKind::kFile;
@@ -157,14 +145,16 @@ FileRow read_file(const Query& query) {
   row.size_bytes = static_cast<uint64_t>(query.integer(10));
   row.pinned = query.integer(11) != 0;
   if (!query.is_null(12)) row.volume = query.integer(12);
+  if (!query.is_null(13)) row.base = query.integer(13);
+  row.target = query.bytes(14);
   return row;
 }
 
 EntryRow read_entry(const Query& query) {
   EntryRow row;
   row.file = read_file(query);
-  row.id = query.integer(13);
-  row.name = query.bytes(14);
+  row.id = query.integer(15);
+  row.name = query.bytes(16);
   return row;
 }
 
@@ -228,63 +218,6 @@ absl::StatusOr<std::vector<EntryRow>> CatalogReader::list_entries(int64_t parent
   Query query = database_.query(kListEntries);
   query.bind(parent).bind(after).bind(as_limit(limit));
   return all_rows(query, &read_entry);
-}
-
-absl::StatusOr<bool> CatalogReader::has_entries(int64_t parent) {
-  Query query = database_.query(kAnyEntry);
-  query.bind(parent);
-  return any_row(query);
-}
-
-absl::StatusOr<std::optional<std::string>> CatalogReader::path_of_blob(int64_t blob) {
-  int64_t parent = 0;
-  std::string name;
-  {
-    Query query = database_.query(kEntryOfBlob);
-    query.bind(blob);
-    BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
-    if (!row) return std::optional<std::string>();
-    parent = query.integer(0);
-    name = query.bytes(1);
-  }
-  BLOBCACHE_ASSIGN_OR_RETURN(std::string path, path_of_entry(parent, name));
-  return std::optional<std::string>(std::move(path));
-}
-
-absl::StatusOr<std::string> CatalogReader::path_of_entry(int64_t parent, std::string_view name) {
-  std::string path(name);
-  while (parent != static_cast<int64_t>(kRootNode)) {
-    Query query = database_.query(kEntryOfFile);
-    query.bind(parent);
-    BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
-    // Directories that lie in one another would go on for ever.
-    if (!row || path.size() > kMaxPathBytes) {
-      return absl::DataLossError("the catalog is damaged: a directory has no place");
-    }
-    path = fmt::format("{}/{}", query.bytes(1), path);
-    parent = query.integer(0);
-  }
-  return path;
-}
-
-absl::StatusOr<std::vector<DescribedName>> CatalogReader::names_of_blob(int64_t blob,
-                                                                        NameCursor& after,
-                                                                        size_t limit) {
-  std::vector<DescribedName> names;
-  Query query = database_.query(kNamesOfBlob);
-  query.bind(blob).bind(after.file).bind(after.file).bind(after.entry).bind(as_limit(limit));
-  for (;;) {
-    BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
-    if (!row) return names;
-    after = {query.integer(6), query.integer(7)};
-    DescribedName name;
-    BLOBCACHE_ASSIGN_OR_RETURN(name.path, path_of_entry(query.integer(4), query.bytes(5)));
-    name.mode = static_cast<mode_t>(query.integer(0));
-    name.uid = static_cast<uid_t>(query.integer(1));
-    name.gid = static_cast<gid_t>(query.integer(2));
-    name.modified = query.time(3);
-    names.push_back(std::move(name));
-  }
 }
 
 absl::StatusOr<std::optional<BlobRow>> CatalogReader::find_blob(const page::ObjectKey& key) {
@@ -429,6 +362,8 @@ absl::StatusOr<int64_t> CatalogWriter::insert_file(const FileRow& row) {
   query.bind(int64_t{row.uid}).bind(int64_t{row.gid}).bind(row.modified).bind(row.changed);
   row.blob ? query.bind(*row.blob) : query.bind_null();
   row.volume ? query.bind(*row.volume) : query.bind_null();
+  row.kind == FileKind::kSymlink ? query.bind(row.target) : query.bind_null();
+  row.is_under_writing() ? query.bind(as_integer(row.size_bytes)) : query.bind_null();
   BLOBCACHE_RETURN_IF_ERROR(query.run());
   return database_.last_insert_id();
 }
@@ -436,30 +371,6 @@ absl::StatusOr<int64_t> CatalogWriter::insert_file(const FileRow& row) {
 absl::Status CatalogWriter::delete_file(int64_t file) {
   Query query = database_.query(kDeleteFile);
   query.bind(file);
-  return query.run();
-}
-
-absl::Status CatalogWriter::touch(int64_t file, absl::Time now) {
-  Query query = database_.query(kTouch);
-  query.bind(now).bind(now).bind(file);
-  return query.run();
-}
-
-absl::Status CatalogWriter::insert_entry(int64_t parent, std::string_view name, int64_t file) {
-  Query query = database_.query(kInsertEntry);
-  query.bind(parent).bind(name).bind(file);
-  return query.run();
-}
-
-absl::Status CatalogWriter::point_entry(int64_t entry, int64_t file) {
-  Query query = database_.query(kPointEntry);
-  query.bind(file).bind(entry);
-  return query.run();
-}
-
-absl::Status CatalogWriter::delete_entry(int64_t entry) {
-  Query query = database_.query(kDeleteEntry);
-  query.bind(entry);
   return query.run();
 }
 

@@ -34,7 +34,7 @@ struct BlobRow {
 };
 
 /// What a row of `file` stands for, as its column `type` has it.
-enum class FileKind : uint8_t { kDirectory = 1, kFile = 2, kVolume = 3 };
+enum class FileKind : uint8_t { kDirectory = 1, kFile = 2, kVolume = 3, kSymlink = 4 };
 
 /// A row of `file` with what it needs of its blob or volume. Value type.
 struct FileRow {
@@ -46,11 +46,25 @@ struct FileRow {
   absl::Time modified;
   absl::Time changed;
   uint32_t links = 0;
-  std::optional<int64_t> blob;         ///< a file's content
-  std::optional<page::ObjectKey> key;  ///< the blob's; absent for a file: the catalog is damaged
-  std::optional<int64_t> volume;       ///< what a volume's name stands for
-  uint64_t size_bytes = 0;             ///< the blob's or the volume's
-  bool pinned = false;                 ///< the blob is
+  std::optional<int64_t> blob;         ///< a file's content, when it is settled
+  std::optional<page::ObjectKey> key;  ///< the blob's
+  std::optional<int64_t> volume;       ///< a volume's, or the content of a file under writing
+  /// The blob's, the volume's or the target's; of a file under writing as last noted.
+  uint64_t size_bytes = 0;
+  bool pinned = false;          ///< the blob is
+  std::optional<int64_t> base;  ///< the blob that `volume` is laid over
+  std::string target;           ///< what a symbolic link says
+
+  /// A file whose content is a volume until it has settled into a blob.
+  [[nodiscard]] bool is_under_writing() const {
+    return kind == FileKind::kFile && !blob && volume.has_value();
+  }
+  /// The blob that a file's names are told of: its content or, of one under writing, what it was
+  /// before, so that this comes back if the catalog is lost.
+  [[nodiscard]] std::optional<int64_t> described_blob() const {
+    if (kind != FileKind::kFile) return std::nullopt;
+    return blob ? blob : base;
+  }
 };
 
 /// An origin's file that a volume is laid over. Value type.
@@ -77,6 +91,13 @@ struct EntryRow {
   FileRow file;
 };
 
+/// A row of `dentry` alone. Value type.
+struct LinkRow {
+  int64_t id = 0;
+  int64_t parent = 0;
+  std::string name;
+};
+
 /// Where a walk of the blobs without a name stands: after this one. Value type.
 struct UnnamedCursor {
   absl::Time since = absl::InfinitePast();
@@ -87,6 +108,8 @@ struct UnnamedCursor {
 struct NameCursor {
   int64_t file = 0;
   int64_t entry = 0;
+
+  friend bool operator==(const NameCursor&, const NameCursor&) = default;
 };
 
 /// The one row of `totals`. Value type.
@@ -113,11 +136,22 @@ class CatalogReader {
   [[nodiscard]] absl::StatusOr<std::vector<EntryRow>> list_entries(int64_t parent, int64_t after,
                                                                    size_t limit);
   [[nodiscard]] absl::StatusOr<bool> has_entries(int64_t parent);
+  /// Entries that name `file`, in the order of their ids, from the first one above `after`.
+  [[nodiscard]] absl::StatusOr<std::vector<LinkRow>> list_links(int64_t file, int64_t after,
+                                                                size_t limit);
+  /// Where a directory is: the one that it is in; nullopt for the root and for what is not there.
+  [[nodiscard]] absl::StatusOr<std::optional<int64_t>> parent_of(int64_t directory);
+  /// The path of an entry from the root, "files/a/b". nullopt when it is longer than kMaxPathBytes:
+  /// a file system has such names, and nobody can say them in one piece. DATA_LOSS when the
+  /// catalog's directories lead nowhere.
+  [[nodiscard]] absl::StatusOr<std::optional<std::string>> path_of_entry(int64_t parent,
+                                                                         std::string_view name);
   /// A path of a name or volume that holds `blob`, "files/a/b"; nullopt when there is none.
   [[nodiscard]] absl::StatusOr<std::optional<std::string>> path_of_blob(int64_t blob);
 
-  /// The names that hold `blob`, those that were bound first going first, at most `limit` from the
-  /// first one after `after`, which moves on to the last of them.
+  /// The names of files whose described_blob() is `blob`, those that were bound first going first:
+  /// those among the `limit` next ones after `after` that have a path. `after` moves on to the last
+  /// one that was looked at, and stays when there are no more.
   [[nodiscard]] absl::StatusOr<std::vector<DescribedName>> names_of_blob(int64_t blob,
                                                                          NameCursor& after,
                                                                          size_t limit);
@@ -145,8 +179,13 @@ class CatalogReader {
 
   [[nodiscard]] absl::StatusOr<std::optional<VolumeRow>> find_volume(int64_t volume);
   [[nodiscard]] absl::StatusOr<bool> has_volume(const page::Incarnation& incarnation);
-  /// In the order of their ids, from the first one above `after`.
+  /// Those under volumes/ in the order of their ids, from the first one above `after`.
   [[nodiscard]] absl::StatusOr<std::vector<VolumeRow>> list_volumes(int64_t after, size_t limit);
+
+  /// The ids of files under writing, in their order, from the first one above `after`. Walks all of
+  /// them.
+  [[nodiscard]] absl::StatusOr<std::vector<int64_t>> list_written_files(int64_t after,
+                                                                        size_t limit);
 
   [[nodiscard]] absl::StatusOr<Totals> totals();
 
@@ -155,10 +194,6 @@ class CatalogReader {
 
  protected:
   Database& database_;
-
- private:
-  /// From the root; DATA_LOSS when the catalog's directories lead nowhere.
-  [[nodiscard]] absl::StatusOr<std::string> path_of_entry(int64_t parent, std::string_view name);
 };
 
 /// Changes the catalog inside the transaction that WriteQueue has begun. One call keeps the tables
@@ -192,10 +227,18 @@ class CatalogWriter : public CatalogReader {
   [[nodiscard]] absl::Status delete_file(int64_t file);
   /// A directory's names changed.
   [[nodiscard]] absl::Status touch(int64_t file, absl::Time now);
+  /// A file's names changed, but not its content.
+  [[nodiscard]] absl::Status touch_changed(int64_t file, absl::Time now);
+  /// Takes the row's mode, owner and times.
+  [[nodiscard]] absl::Status set_attributes(const FileRow& row);
+  /// Takes the row's blob, volume and modified time and, of one under writing, its size.
+  [[nodiscard]] absl::Status set_content(const FileRow& row);
 
   [[nodiscard]] absl::Status insert_entry(int64_t parent, std::string_view name, int64_t file);
   /// The entry keeps its id, and with it its place in a walk.
   [[nodiscard]] absl::Status point_entry(int64_t entry, int64_t file);
+  /// To another directory or name; as point_entry().
+  [[nodiscard]] absl::Status move_entry(int64_t entry, int64_t parent, std::string_view name);
   [[nodiscard]] absl::Status delete_entry(int64_t entry);
 };
 

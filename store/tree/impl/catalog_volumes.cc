@@ -5,6 +5,7 @@
 #include <cstring>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "base/status.h"
 #include "store/tree/impl/catalog_tables.h"
@@ -18,7 +19,14 @@ constexpr const char* kFindVolume =
     "volume WHERE id = ?";
 constexpr const char* kListVolumes =
     "SELECT id, incarnation, size_bytes, base, created_ns, base_origin, base_path, base_key FROM "
-    "volume WHERE id > ? ORDER BY id LIMIT ?";
+    "volume v WHERE id > ? AND NOT EXISTS (SELECT 1 FROM file f WHERE f.volume = v.id AND f.type = "
+    "2) "
+    "ORDER BY id LIMIT ?";
+// Of files with volumes there are few: not through all files in the order of their ids.
+constexpr const char* kListWrittenFiles =
+    "SELECT id FROM file INDEXED BY file_by_volume WHERE volume IS NOT NULL AND type = 2 AND id > "
+    "? "
+    "ORDER BY id LIMIT ?";
 constexpr const char* kHasVolume = "SELECT 1 FROM volume WHERE incarnation = ?";
 constexpr const char* kInsertVolume =
     "INSERT INTO volume (incarnation, size_bytes, base, created_ns, base_origin, base_path, "
@@ -81,6 +89,18 @@ absl::StatusOr<std::vector<VolumeRow>> CatalogReader::list_volumes(int64_t after
     BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
     if (!row) return rows;
     rows.push_back(read_volume(query));
+  }
+}
+
+absl::StatusOr<std::vector<int64_t>> CatalogReader::list_written_files(int64_t after,
+                                                                       size_t limit) {
+  Query query = database_.query(kListWrittenFiles);
+  query.bind(after).bind(static_cast<int64_t>(std::min<size_t>(limit, INT64_MAX)));
+  std::vector<int64_t> files;
+  for (;;) {
+    BLOBCACHE_ASSIGN_OR_RETURN(const bool row, query.step());
+    if (!row) return files;
+    files.push_back(query.integer(0));
   }
 }
 

@@ -51,9 +51,10 @@ Describer::Describer(Catalog& catalog, page::PageStore& store, std::filesystem::
   make_mark();
 }
 
-void Describer::expect(std::vector<DescriptionChange> changes) {
-  if (changes.empty()) return;
+void Describer::expect(std::vector<DescriptionChange> changes, const std::vector<int64_t>& moved) {
+  if (changes.empty() && moved.empty()) return;
   const absl::MutexLock lock(&expected_mutex_);
+  expected_moved_.insert(expected_moved_.end(), moved.begin(), moved.end());
   std::move(changes.begin(), changes.end(), std::back_inserter(expected_));
 }
 
@@ -61,13 +62,20 @@ void Describer::tell() {
   const absl::MutexLock lock(&mutex_);
   // Of one blob in the order they came.
   absl::btree_map<int64_t, std::vector<DescriptionChange>> by_blob;
+  std::vector<int64_t> moved;
   {
     const absl::MutexLock expected_lock(&expected_mutex_);
     for (DescriptionChange& change : std::exchange(expected_, {})) {
       by_blob[change.blob].push_back(std::move(change));
     }
+    moved = std::exchange(expected_moved_, {});
   }
-  for (const auto& [blob, changes] : by_blob) note(blob, tell_changes(changes));
+  if (!moved.empty()) take_moved(moved);
+  for (const auto& [blob, changes] : by_blob) {
+    note(blob, tell_changes(changes));
+    if (!moved_.empty()) again_.insert(blob);
+  }
+  bound_moved();
 }
 
 absl::Status Describer::tell_changes(Changes changes) {
@@ -93,6 +101,9 @@ absl::StatusOr<bool> Describer::add_to_file(Changes changes) {
         break;
       case DescriptionChange::Kind::kPinned:
         records.push_back(format_pinned(change.pinned));
+        break;
+      case DescriptionChange::Kind::kOther:
+        carried = false;
         break;
       case DescriptionChange::Kind::kMoved:
         BLOBCACHE_ASSIGN_OR_RETURN(
@@ -148,10 +159,11 @@ absl::Status Describer::mend(int64_t blob) {
 absl::Status Describer::for_each_name(const BlobRow& blob,
                                       absl::FunctionRef<absl::Status(const DescribedName&)> visit) {
   for (NameCursor after;;) {
+    const NameCursor before = after;
     BLOBCACHE_ASSIGN_OR_RETURN(const std::vector<DescribedName> names,
                                catalog_.read()->names_of_blob(blob.id, after, kNamesStep));
     for (const DescribedName& name : names) BLOBCACHE_RETURN_IF_ERROR(visit(name));
-    if (names.size() < kNamesStep) return absl::OkStatus();
+    if (after == before) return absl::OkStatus();
   }
 }
 
@@ -191,8 +203,12 @@ void Describer::note(int64_t blob, const absl::Status& status) {
       "will be tried again: {}",
       base::message(status));
   untold_.insert(blob);
+  remove_mark();
+}
+
+void Describer::remove_mark() {
   if (::unlink(mark_.c_str()) != 0 && errno != ENOENT) {
-    spdlog::warn("and if it does not work before the next start, neither will it then: {}",
+    spdlog::warn("what is not told by the next start will not be told then: {}",
                  base::message(base::errno_error(errno, mark_.string())));
   }
 }
@@ -222,6 +238,87 @@ void Describer::tell_all(absl::FunctionRef<bool()> stop) {
   make_mark();
 }
 
+void Describer::take_moved(const std::vector<int64_t>& moved) {
+  remove_mark();
+  for (const int64_t directory : moved) {
+    // The first one may be half done.
+    const auto begin = moved_.empty() ? moved_.end() : moved_.begin() + 1;
+    if (std::find(begin, moved_.end(), directory) == moved_.end()) moved_.push_back(directory);
+  }
+}
+
+void Describer::bound_moved() {
+  if (moved_.size() <= kMostMoved && again_.size() <= kMostAgain) return;
+  looked_at_all_ = false;
+  moved_.clear();
+  again_.clear();
+}
+
+bool Describer::any_moved() {
+  const absl::MutexLock lock(&mutex_);
+  return !moved_.empty() || !again_.empty();
+}
+
+void Describer::tell_moved(absl::FunctionRef<bool()> stop) {
+  for (;;) {
+    int64_t directory = 0;
+    {
+      const absl::MutexLock lock(&mutex_);
+      if (moved_.empty()) break;
+      directory = moved_.front();
+    }
+    if (!look_beneath(directory, stop)) return;
+    const absl::MutexLock lock(&mutex_);
+    if (!moved_.empty() && moved_.front() == directory) moved_.pop_front();
+  }
+  absl::btree_set<int64_t> again;
+  {
+    const absl::MutexLock lock(&mutex_);
+    again = again_;
+  }
+  if (!look_at_each(again, stop)) return;
+  const absl::MutexLock lock(&mutex_);
+  if (!moved_.empty()) return;
+  again_.clear();
+  make_mark();
+}
+
+bool Describer::look_beneath(int64_t directory, absl::FunctionRef<bool()> stop) {
+  absl::btree_set<int64_t> blobs;
+  std::vector<int64_t> to_enter{directory};
+  while (!to_enter.empty()) {
+    const int64_t parent = to_enter.back();
+    to_enter.pop_back();
+    for (int64_t after = 0;;) {
+      if (stop()) return false;
+      const absl::StatusOr<std::vector<EntryRow>> entries =
+          catalog_.read()->list_entries(parent, after, kNamesStep);
+      if (!entries.ok()) {
+        spdlog::warn("looking at names in a directory that was moved: {}",
+                     base::message(entries.status()));
+        return false;
+      }
+      if (entries->empty()) break;
+      after = entries->back().id;
+      for (const EntryRow& entry : *entries) {
+        if (entry.file.kind == FileKind::kDirectory) to_enter.push_back(entry.file.id);
+        if (const std::optional<int64_t> blob = entry.file.described_blob()) blobs.insert(*blob);
+      }
+      if (blobs.size() >= kMostAgain && !look_at_each(std::exchange(blobs, {}), stop)) return false;
+    }
+  }
+  return look_at_each(blobs, stop);
+}
+
+bool Describer::look_at_each(const absl::btree_set<int64_t>& blobs,
+                             absl::FunctionRef<bool()> stop) {
+  for (const int64_t blob : blobs) {
+    if (stop()) return false;
+    look_at(blob);
+  }
+  return true;
+}
+
 bool Describer::has_looked_at_all() {
   const absl::MutexLock lock(&mutex_);
   return looked_at_all_;
@@ -241,7 +338,7 @@ void Describer::try_again() {
 
 /// Not synced: without it a start does too much, and after a power cut it does so anyway.
 void Describer::make_mark() {
-  if (!looked_at_all_ || !untold_.empty()) return;
+  if (!looked_at_all_ || !untold_.empty() || !moved_.empty() || !again_.empty()) return;
   const base::UniqueFd fd(::open(mark_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (fd.valid()) return;
   spdlog::warn("the next start looks at all blobs' files again: {}",

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
@@ -36,11 +38,20 @@ class EditRunner {
         listeners_(listeners),
         describer_(catalog, store, std::move(mark)) {}
 
-  /// Returns when the edit is durable and its effects are done. `committed` as
+  /// Returns when the edit is durable, or just committed where that is asked for, and its effects
+  /// are done. `committed` as
   /// WriteQueue::Committed; `object` (sealed) is made durable first.
   [[nodiscard]] absl::StatusOr<Effects> run(Edit edit, WriteQueue::Committed committed,
                                             page::ObjectWriter* object = nullptr);
   [[nodiscard]] absl::StatusOr<Effects> run(Edit edit);
+  /// The same without a sync (Durability::kLater).
+  [[nodiscard]] absl::StatusOr<Effects> run_later(Edit edit, WriteQueue::Committed committed);
+  [[nodiscard]] absl::StatusOr<Effects> run_later(Edit edit);
+
+  /// Called with each file that an edit took the last name of, once that is committed, though
+  /// perhaps not durable as yet, on the thread that made it. Set before the first edit.
+  using OnGone = std::function<void(const GoneFile& file)>;
+  void set_on_gone(OnGone on_gone) { on_gone_ = std::move(on_gone); }
 
   [[nodiscard]] Describer& describer() { return describer_; }
 
@@ -51,12 +62,15 @@ class EditRunner {
   }
 
  private:
+  [[nodiscard]] absl::StatusOr<Effects> run(Edit edit, WriteQueue::Committed committed,
+                                            page::ObjectWriter* object, Durability durability);
   void remove_files(const Effects& effects) ABSL_LOCKS_EXCLUDED(removal_mutex_);
 
   Catalog& catalog_;
   page::PageStore& store_;
   ListenerList& listeners_;
   Describer describer_;
+  OnGone on_gone_;
   absl::Mutex removal_mutex_;
 };
 

@@ -12,7 +12,7 @@
 namespace blobcache::tree {
 
 Housekeeper::Housekeeper(Catalog& catalog, page::PageStore& store, EditRunner& edits,
-                         Ballast& ballast, OpenObjects& open_objects, VolumeSet& volumes,
+                         Ballast& ballast, OpenObjects& open_objects, const AllVolumes& volumes,
                          Timing timing)
     : catalog_(catalog),
       store_(store),
@@ -96,7 +96,17 @@ void Housekeeper::work() {
     if (!status.ok()) spdlog::warn("looking for expired blobs: {}", base::message(status));
     ballast_.make();
     describer.try_again();
+    tell_moved();
   }
+}
+
+/// As with all that is compared with the catalog: not with one that may know less than it did.
+void Housekeeper::tell_moved() {
+  Describer& describer = edits_.describer();
+  const bool all = !describer.has_looked_at_all();
+  if ((!all && !describer.any_moved()) || !catalog_.vouch().ok()) return;
+  describer.tell_moved([this] { return stopping(); });
+  if (all) describer.tell_all([this] { return stopping(); });
 }
 
 void Housekeeper::remove_orphans() {
@@ -123,12 +133,14 @@ void Housekeeper::remove_orphans() {
 }
 
 void Housekeeper::remove_orphan_volumes() {
-  const absl::StatusOr<uint64_t> removed = volumes_.remove_orphans();
-  if (!removed.ok()) {
-    spdlog::warn("looking for volumes that are not in the catalog: {}",
-                 base::message(removed.status()));
-  } else if (*removed > 0) {
-    spdlog::info("removed {} volumes that an earlier stop had left half made", *removed);
+  for (const absl::StatusOr<uint64_t>& removed :
+       {volumes_.named.remove_orphans(), volumes_.of_files.remove_orphans()}) {
+    if (!removed.ok()) {
+      spdlog::warn("looking for volumes that are not in the catalog: {}",
+                   base::message(removed.status()));
+    } else if (*removed > 0) {
+      spdlog::info("removed {} volumes that an earlier stop had left half made", *removed);
+    }
   }
 }
 

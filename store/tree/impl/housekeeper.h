@@ -11,6 +11,7 @@
 #include "store/tree/impl/ballast.h"
 #include "store/tree/impl/catalog.h"
 #include "store/tree/impl/edit_runner.h"
+#include "store/tree/impl/file_volumes.h"
 #include "store/tree/impl/open_objects.h"
 #include "store/tree/impl/volume_set.h"
 
@@ -34,8 +35,13 @@ class Housekeeper final : public page::DiskReclaimer {
     Clock clock;
   };
 
+  struct AllVolumes {
+    VolumeSet& named;
+    FileVolumes& of_files;
+  };
+
   Housekeeper(Catalog& catalog, page::PageStore& store, EditRunner& edits, Ballast& ballast,
-              OpenObjects& open_objects, VolumeSet& volumes, Timing timing);
+              OpenObjects& open_objects, const AllVolumes& volumes, Timing timing);
   ~Housekeeper() override;
   Housekeeper(const Housekeeper&) = delete;
   Housekeeper& operator=(const Housekeeper&) = delete;
@@ -52,6 +58,7 @@ class Housekeeper final : public page::DiskReclaimer {
 
   void work();
   void remove_orphans();
+  void tell_moved();
   void remove_orphan_volumes();
   [[nodiscard]] bool stopping() ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -60,7 +67,7 @@ class Housekeeper final : public page::DiskReclaimer {
   EditRunner& edits_;
   Ballast& ballast_;
   OpenObjects& open_objects_;
-  VolumeSet& volumes_;
+  const AllVolumes volumes_;
   const absl::Duration unnamed_ttl_;
   const Clock clock_;
 

@@ -24,6 +24,16 @@ void ListenerList::remove(NamespaceListener* listener) {
 
 void ListenerList::notify(const std::vector<NameChange>& changes) {
   if (changes.empty()) return;
+  call([&changes](NamespaceListener& listener) {
+    for (const NameChange& change : changes) listener.on_name_changed(change.parent, change.name);
+  });
+}
+
+void ListenerList::notify_content(NodeId file, uint64_t offset, uint64_t length) {
+  call([=](NamespaceListener& listener) { listener.on_content_changed(file, offset, length); });
+}
+
+void ListenerList::call(absl::FunctionRef<void(NamespaceListener&)> tell) {
   Entries entries;
   {
     const absl::MutexLock lock(&mutex_);
@@ -31,9 +41,7 @@ void ListenerList::notify(const std::vector<NameChange>& changes) {
     for (const auto& entry : entries) ++entry->calls;
   }
   for (const auto& entry : entries) {
-    for (const NameChange& change : changes) {
-      entry->listener->on_name_changed(change.parent, change.name);
-    }
+    tell(*entry->listener);
     const absl::MutexLock lock(&mutex_);
     --entry->calls;
   }

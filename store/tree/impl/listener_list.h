@@ -1,9 +1,11 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/synchronization/mutex.h"
 #include "store/tree/impl/tree_edit.h"
 #include "store/tree/namespace.h"
@@ -20,6 +22,8 @@ class ListenerList {
   void remove(NamespaceListener* listener) ABSL_LOCKS_EXCLUDED(mutex_);
 
   void notify(const std::vector<NameChange>& changes) ABSL_LOCKS_EXCLUDED(mutex_);
+  /// As NamespaceListener::on_content_changed.
+  void notify_content(NodeId file, uint64_t offset, uint64_t length) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct Entry {
@@ -27,6 +31,8 @@ class ListenerList {
     size_t calls = 0;  // under way; guarded by mutex_
   };
   using Entries = std::vector<std::shared_ptr<Entry>>;
+
+  void call(absl::FunctionRef<void(NamespaceListener&)> tell) ABSL_LOCKS_EXCLUDED(mutex_);
 
   absl::Mutex mutex_;
   Entries entries_ ABSL_GUARDED_BY(mutex_);

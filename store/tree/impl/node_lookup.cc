@@ -26,6 +26,8 @@ NodeType to_type(FileKind kind) {
       return NodeType::kDirectory;
     case FileKind::kVolume:
       return NodeType::kImage;
+    case FileKind::kSymlink:
+      return NodeType::kSymlink;
     case FileKind::kFile:
       break;
   }
@@ -48,6 +50,7 @@ Node to_node(const FileRow& row) {
   node.changed = row.changed;
   node.digest = row.key;
   node.pinned = row.pinned;
+  node.settled = !row.is_under_writing();
   return node;
 }
 
@@ -96,6 +99,31 @@ absl::Status is_a_volume(std::string_view path) {
       fmt::format("{}: is a volume, which is no blob", printable(path)));
 }
 
+absl::Status is_a_symlink(std::string_view path) {
+  return absl::FailedPreconditionError(
+      fmt::format("{}: is a symbolic link; name the file itself", printable(path)));
+}
+
+absl::Status is_under_writing(std::string_view path) {
+  return absl::FailedPreconditionError(
+      fmt::format("{}: is being written to, and is no blob until it has settled", printable(path)));
+}
+
+absl::Status check_settled_file(const Node& node, std::string_view path,
+                                std::string_view directory_hint) {
+  switch (node.type) {
+    case NodeType::kDirectory:
+      return is_a_directory(path, directory_hint);
+    case NodeType::kImage:
+      return is_a_volume(path);
+    case NodeType::kSymlink:
+      return is_a_symlink(path);
+    case NodeType::kFile:
+      break;
+  }
+  return node.settled ? absl::OkStatus() : is_under_writing(path);
+}
+
 absl::Status not_a_directory(std::string_view name) {
   return absl::FailedPreconditionError(fmt::format("{}: not a directory", printable(name)));
 }
@@ -141,8 +169,7 @@ absl::StatusOr<Node> find_node(CatalogReader& catalog, std::string_view path,
 absl::StatusOr<BlobRow> find_blob(CatalogReader& catalog, std::string_view path,
                                   const PathNames& names, const Aging& aging) {
   BLOBCACHE_ASSIGN_OR_RETURN(const Node node, find_node(catalog, path, names, aging));
-  if (node.type == NodeType::kDirectory) return is_a_directory(path, "; name its files");
-  if (node.type == NodeType::kImage) return is_a_volume(path);
+  BLOBCACHE_RETURN_IF_ERROR(check_settled_file(node, path, "; name its files"));
   std::optional<BlobRow> row;
   if (node.digest) {
     BLOBCACHE_ASSIGN_OR_RETURN(row, catalog.find_blob(*node.digest));

@@ -33,6 +33,11 @@ struct Aging {
 [[nodiscard]] absl::Status no_such_name(std::string_view name);
 [[nodiscard]] absl::Status is_a_directory(std::string_view path, std::string_view hint);
 [[nodiscard]] absl::Status is_a_volume(std::string_view path);
+[[nodiscard]] absl::Status is_a_symlink(std::string_view path);
+[[nodiscard]] absl::Status is_under_writing(std::string_view path);
+/// OK for a file that has settled; else which of these it is.
+[[nodiscard]] absl::Status check_settled_file(const Node& node, std::string_view path,
+                                              std::string_view directory_hint);
 [[nodiscard]] absl::Status not_a_directory(std::string_view name);
 
 /// Reads the entry `name` of `parent`, which is a directory if it is there at all.

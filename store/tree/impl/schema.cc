@@ -125,6 +125,27 @@ ALTER TABLE volume ADD COLUMN base_path BLOB;
 ALTER TABLE volume ADD COLUMN base_key BLOB;
 )sql";
 
+/// Version 5: files that are written to, whose content is a volume until they have settled, and
+/// symbolic links. What is counted as a name is one of a file, whatever its content is at the time.
+constexpr const char* kVersion5 = R"sql(
+ALTER TABLE file ADD COLUMN target BLOB;
+ALTER TABLE file ADD COLUMN length_bytes INTEGER;
+DROP TRIGGER dentry_inserted;
+CREATE TRIGGER dentry_inserted AFTER INSERT ON dentry
+WHEN (SELECT type = 2 FROM file WHERE id = new.file) BEGIN
+  UPDATE totals SET names = names + 1;
+END;
+DROP TRIGGER dentry_deleted;
+CREATE TRIGGER dentry_deleted AFTER DELETE ON dentry
+WHEN (SELECT type = 2 FROM file WHERE id = old.file) BEGIN
+  UPDATE totals SET names = names - 1;
+END;
+CREATE TRIGGER dentry_pointed AFTER UPDATE OF file ON dentry BEGIN
+  UPDATE totals SET names = names + (SELECT type = 2 FROM file WHERE id = new.file)
+    - (SELECT type = 2 FROM file WHERE id = old.file);
+END;
+)sql";
+
 /// The five directories that always are; see node_ids.h. The ids that follow are for what users
 /// make.
 constexpr const char* kFixedDirectory =
@@ -169,8 +190,11 @@ absl::Status add_volumes(Database& database) { return database.execute(kVersion3
 
 absl::Status add_origin_bases(Database& database) { return database.execute(kVersion4); }
 
+absl::Status add_writable_files(Database& database) { return database.execute(kVersion5); }
+
 /// kUpgrades[n] brings version n to n + 1.
-constexpr std::array kUpgrades = {&create_version_1, &add_pins, &add_volumes, &add_origin_bases};
+constexpr std::array kUpgrades = {&create_version_1, &add_pins, &add_volumes, &add_origin_bases,
+                                  &add_writable_files};
 static_assert(kUpgrades.size() == kSchemaVersion);
 
 absl::StatusOr<int64_t> single_integer(Database& database, const char* sql) {

@@ -10,7 +10,7 @@
 namespace blobcache::tree {
 
 /// The version of the catalog that this program writes; docs/disk-format.md tells the tables.
-inline constexpr int64_t kSchemaVersion = 4;
+inline constexpr int64_t kSchemaVersion = 5;
 
 /// The version of the catalog behind `database`, 0 for an empty one. Changes nothing. DATA_LOSS for
 /// a file that is damaged or no database, FAILED_PRECONDITION for a database of another program or

@@ -124,6 +124,25 @@ int64_t Database::last_insert_id() const { return sqlite3_last_insert_rowid(conn
 
 int64_t Database::changes() const { return sqlite3_changes64(connection_); }
 
+void Database::watch_log(uint32_t checkpoint_frames) {
+  checkpoint_frames_ = checkpoint_frames;
+  sqlite3_wal_hook(connection_, &Database::on_commit, this);
+}
+
+/// What SQLite's own hook does, and what it knows.
+int Database::on_commit(void* self, sqlite3* connection, const char* name, int frames) {
+  auto* const database = static_cast<Database*>(self);
+  database->log_frames_ = static_cast<uint32_t>(frames);
+  ++database->log_commits_;
+  if (database->log_frames_ >= database->checkpoint_frames_) {
+    // What it cannot copy now, as somebody reads it, the next one will; an error shows again,
+    // there.
+    static_cast<void>(
+        sqlite3_wal_checkpoint_v2(connection, name, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr));
+  }
+  return SQLITE_OK;
+}
+
 bool Database::in_transaction() const { return sqlite3_get_autocommit(connection_) == 0; }
 
 absl::Status Database::error(int code) const {

@@ -80,6 +80,13 @@ class Database {
   [[nodiscard]] int64_t last_insert_id() const;
   /// Rows that the last INSERT, UPDATE or DELETE touched.
   [[nodiscard]] int64_t changes() const;
+  /// Counts the frames of the write-ahead log from now on, and copies them into the database when
+  /// they are so many, in the place of SQLite's own wal_autocheckpoint.
+  void watch_log(uint32_t checkpoint_frames);
+  /// In the log as of the last commit of this connection; 0 before the first one.
+  [[nodiscard]] uint32_t log_frames() const { return log_frames_; }
+  /// How many commits wrote to the log since it is watched: one that changed nothing does not.
+  [[nodiscard]] uint64_t log_commits() const { return log_commits_; }
   /// False once an error (a full disk, an I/O error) has made SQLite roll back by itself.
   [[nodiscard]] bool in_transaction() const;
 
@@ -97,9 +104,13 @@ class Database {
   };
 
   Database(std::filesystem::path file, sqlite3* connection);
+  static int on_commit(void* self, sqlite3* connection, const char* name, int frames);
 
   std::filesystem::path file_;
   sqlite3* connection_;
+  uint32_t log_frames_ = 0;
+  uint64_t log_commits_ = 0;
+  uint32_t checkpoint_frames_ = 0;
   absl::flat_hash_map<const char*, std::unique_ptr<sqlite3_stmt, Finalize>> statements_;
 };
 

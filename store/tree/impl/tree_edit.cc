@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/status.h"
+#include "store/tree/impl/name_telling.h"
 #include "store/tree/impl/node_ids.h"
 #include "store/tree/path.h"
 
@@ -78,29 +79,6 @@ absl::StatusOr<int64_t> make_parent(CatalogWriter& catalog, const PathNames& pat
   return parent;
 }
 
-absl::Status tell_gone(CatalogWriter& catalog, int64_t blob, const PathNames& path,
-                       Effects& effects) {
-  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<BlobRow> row, catalog.find_blob_by_id(blob));
-  if (!row) return absl::OkStatus();
-  DescriptionChange gone = describe_change(DescriptionChange::Kind::kGone, *row);
-  gone.name.path = fmt::format("{}", fmt::join(path, "/"));
-  effects.told.push_back(std::move(gone));
-  return absl::OkStatus();
-}
-
-/// `file` has lost its entry at `path`: without another one it goes, and its blob may have lost its
-/// last name.
-absl::Status drop_unlinked(CatalogWriter& catalog, int64_t file, const PathNames& path,
-                           absl::Time now, Effects& effects) {
-  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<FileRow> row, catalog.find_file(file));
-  if (row && row->blob) {
-    BLOBCACHE_RETURN_IF_ERROR(tell_gone(catalog, *row->blob, path, effects));
-  }
-  if (!row || row->links > 0) return absl::OkStatus();
-  BLOBCACHE_RETURN_IF_ERROR(catalog.delete_file(file));
-  return row->blob ? release_blob(catalog, *row->blob, now) : absl::OkStatus();
-}
-
 absl::Status set_pinned(CatalogWriter& catalog, const BlobRow& blob, bool pinned,
                         Effects& effects) {
   effects.told.push_back(describe_change(DescriptionChange::Kind::kPinned, blob));
@@ -142,10 +120,43 @@ absl::Status hold_blob(CatalogWriter& catalog, const BlobRow& blob, std::optiona
   return catalog.set_retention(blob.id, since, page::Retention::kKept);
 }
 
-absl::Status release_blob(CatalogWriter& catalog, int64_t blob, absl::Time now) {
+absl::Status release_blob(CatalogWriter& catalog, int64_t blob, const Release& release,
+                          Effects& effects) {
   BLOBCACHE_ASSIGN_OR_RETURN(const bool held, catalog.is_named(blob));
   if (held) return absl::OkStatus();
-  return catalog.set_retention(blob, now, page::Retention::kKept);
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<BlobRow> row, catalog.find_blob_by_id(blob));
+  const bool cached = release.to == Release::To::kCached && row && !row->pinned;
+  if (!cached) return catalog.set_retention(blob, release.now, page::Retention::kKept);
+  if (row->retention == page::Retention::kKept) effects.kept_to_cached_bytes += row->disk_bytes;
+  return catalog.set_retention(blob, release.now, page::Retention::kCached);
+}
+
+absl::StatusOr<std::optional<VolumeRow>> drop_content_volume(CatalogWriter& catalog, int64_t volume,
+                                                             const Release& release,
+                                                             Effects& effects) {
+  BLOBCACHE_ASSIGN_OR_RETURN(std::optional<VolumeRow> row, catalog.find_volume(volume));
+  if (!row) return row;
+  BLOBCACHE_RETURN_IF_ERROR(catalog.delete_volume(volume));
+  if (row->base) BLOBCACHE_RETURN_IF_ERROR(release_blob(catalog, *row->base, release, effects));
+  return row;
+}
+
+absl::Status drop_unlinked(CatalogWriter& catalog, int64_t file, const Release& release,
+                           Effects& effects) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<FileRow> row, catalog.find_file(file));
+  if (!row) return absl::OkStatus();
+  if (row->links > 0) return catalog.touch_changed(file, release.now);
+  BLOBCACHE_RETURN_IF_ERROR(catalog.delete_file(file));
+  if (row->kind != FileKind::kFile) return absl::OkStatus();
+  GoneFile gone;
+  gone.node = static_cast<NodeId>(file);
+  if (row->blob) BLOBCACHE_RETURN_IF_ERROR(release_blob(catalog, *row->blob, release, effects));
+  if (row->volume) {
+    BLOBCACHE_ASSIGN_OR_RETURN(gone.volume,
+                               drop_content_volume(catalog, *row->volume, release, effects));
+  }
+  effects.gone_files.push_back(std::move(gone));
+  return absl::OkStatus();
 }
 
 absl::Status check_bindable(const PathNames& path) {
@@ -199,16 +210,17 @@ absl::StatusOr<FileRow> bind_path(CatalogWriter& catalog, const PathNames& path,
   file.links = 1;
   BLOBCACHE_ASSIGN_OR_RETURN(file.id, catalog.insert_file(file));
   BLOBCACHE_RETURN_IF_ERROR(hold_blob(catalog, blob, std::nullopt, effects));
+  // The loss of the same name, which may have been this blob's, too, is told first.
+  NameTelling telling(catalog);
   if (old) {
+    BLOBCACHE_RETURN_IF_ERROR(telling.gone(old->file, {parent, path.back()}));
     BLOBCACHE_RETURN_IF_ERROR(catalog.point_entry(old->id, file.id));
-    BLOBCACHE_RETURN_IF_ERROR(drop_unlinked(catalog, old->file.id, path, now, effects));
+    BLOBCACHE_RETURN_IF_ERROR(drop_unlinked(catalog, old->file.id, {now}, effects));
   } else {
     BLOBCACHE_RETURN_IF_ERROR(catalog.insert_entry(parent, path.back(), file.id));
   }
-  // After the loss of the same name, which may have been this blob's, too.
-  DescriptionChange bound = describe_change(DescriptionChange::Kind::kBound, blob);
-  bound.name = {fmt::format("{}", fmt::join(path, "/")), file.mode, file.uid, file.gid, now};
-  effects.told.push_back(std::move(bound));
+  BLOBCACHE_RETURN_IF_ERROR(telling.bound(file, {parent, path.back()}));
+  std::move(telling).finish(effects);
   BLOBCACHE_RETURN_IF_ERROR(catalog.touch(parent, now));
   effects.names.push_back({static_cast<NodeId>(parent), std::string(path.back())});
   return file;
@@ -227,8 +239,11 @@ absl::Status remove_name(CatalogWriter& catalog, const PathNames& path, absl::Ti
           fmt::format("{}: the directory is not empty", path_text(path)));
     }
   }
+  NameTelling telling(catalog);
+  BLOBCACHE_RETURN_IF_ERROR(telling.gone(entry->file, {parent, path.back()}));
   BLOBCACHE_RETURN_IF_ERROR(catalog.delete_entry(entry->id));
-  BLOBCACHE_RETURN_IF_ERROR(drop_unlinked(catalog, entry->file.id, path, now, effects));
+  BLOBCACHE_RETURN_IF_ERROR(drop_unlinked(catalog, entry->file.id, {now}, effects));
+  std::move(telling).finish(effects);
   BLOBCACHE_RETURN_IF_ERROR(catalog.touch(parent, now));
   effects.names.push_back({static_cast<NodeId>(parent), std::string(path.back())});
   return absl::OkStatus();

@@ -41,6 +41,7 @@ struct DescriptionChange {
     kGone,    ///< it has lost the name `name.path`
     kMoved,   ///< it has a new copy; what was told of the former one is told of this one
     kPinned,  ///< it is pinned now, or no more
+    kOther,   ///< too much to be told one by one: the catalog has the say
   };
   Kind kind = Kind::kBound;
   int64_t blob = 0;
@@ -55,12 +56,21 @@ struct DescriptionChange {
 /// `kind` of change of the blob, without its name.
 [[nodiscard]] DescriptionChange describe_change(DescriptionChange::Kind kind, const BlobRow& blob);
 
+/// A file whose row is gone with its last name. Value type.
+struct GoneFile {
+  NodeId node = 0;
+  std::optional<VolumeRow> volume;  ///< of one under writing; its row is gone, too
+};
+
 /// What follows from a durable change. Value type.
 struct Effects {
   std::vector<NameChange> names;        ///< for the listeners
   std::vector<DescriptionChange> told;  ///< for the blobs' descriptions, one after the other
   std::vector<BlobRow> removed;         ///< whose files the page store must remove
-  uint64_t cached_to_kept_bytes = 0;    ///< for the page store's accounts
+  std::vector<GoneFile> gone_files;     ///< for who has them open, and keeps their volumes
+  /// Directories that went to other places with more beneath them than `told` should have.
+  std::vector<int64_t> moved_directories;
+  uint64_t cached_to_kept_bytes = 0;  ///< for the page store's accounts
   uint64_t kept_to_cached_bytes = 0;
 };
 
@@ -69,8 +79,31 @@ struct Effects {
 [[nodiscard]] absl::Status hold_blob(CatalogWriter& catalog, const BlobRow& blob,
                                      std::optional<absl::Time> since, Effects& effects);
 
-/// A name or volume that held `blob` is gone: when it was the last one, the blob's time begins.
-[[nodiscard]] absl::Status release_blob(CatalogWriter& catalog, int64_t blob, absl::Time now);
+/// What becomes of a blob that has lost the last that held it, unless it is pinned. Value type.
+struct Release {
+  enum class To : uint8_t {
+    kUnnamed,  ///< kept for unnamed_ttl from `now`: a name was removed or bound anew by a command
+    kCached,   ///< cached from now on: a program removed or rewrote a file, and wants the room
+  };
+  absl::Time now;
+  To to = To::kUnnamed;
+};
+
+/// A name or volume that held `blob` is gone.
+[[nodiscard]] absl::Status release_blob(CatalogWriter& catalog, int64_t blob,
+                                        const Release& release, Effects& effects);
+
+/// Drops the row of the volume of a file under writing, and lets go of its base; the file's row
+/// must not name it any more. Returns what it was.
+[[nodiscard]] absl::StatusOr<std::optional<VolumeRow>> drop_content_volume(CatalogWriter& catalog,
+                                                                           int64_t volume,
+                                                                           const Release& release,
+                                                                           Effects& effects);
+
+/// `file` has lost an entry: without another one it goes, and with it what it held. What is told of
+/// the name is the caller's.
+[[nodiscard]] absl::Status drop_unlinked(CatalogWriter& catalog, int64_t file,
+                                         const Release& release, Effects& effects);
 
 /// INVALID_ARGUMENT for the root, PERMISSION_DENIED for a path that is not beneath files/.
 [[nodiscard]] absl::Status check_bindable(const PathNames& path);

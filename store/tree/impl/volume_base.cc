@@ -68,6 +68,7 @@ absl::StatusOr<VolumeBase> VolumeBases::find(std::string_view path) {
         "{}: is {}, and lay the new one over the blob", printable(path),
         is_origin ? "an image that may change; copy and put it" : "a volume; commit it"));
   }
+  BLOBCACHE_RETURN_IF_ERROR(check_settled_file(node, path, ""));
   if (is_origin) BLOBCACHE_RETURN_IF_ERROR(check_steady(node, path));
   VolumeBase base;
   BLOBCACHE_ASSIGN_OR_RETURN(base.object, names_.open(node.id));

@@ -63,7 +63,11 @@ absl::StatusOr<NamedVolume> add_volume(CatalogWriter& catalog, std::string_view 
   BLOBCACHE_RETURN_IF_ERROR(catalog.insert_entry(kParent, name, file.id));
   BLOBCACHE_RETURN_IF_ERROR(catalog.touch(kParent, row.created));
   effects.names.push_back({kVolumesNode, std::string(name)});
-  return NamedVolume{{.id = 0, .name = std::string(name), .file = file}, row};
+  NamedVolume added;
+  added.entry.name = name;
+  added.entry.file = file;
+  added.volume = row;
+  return added;
 }
 
 absl::StatusOr<NamedVolume> drop_volume(CatalogWriter& catalog, std::string_view name,
@@ -74,7 +78,7 @@ absl::StatusOr<NamedVolume> drop_volume(CatalogWriter& catalog, std::string_view
   BLOBCACHE_RETURN_IF_ERROR(catalog.delete_file(found->entry.file.id));
   BLOBCACHE_RETURN_IF_ERROR(catalog.delete_volume(found->volume.id));
   if (found->volume.base) {
-    BLOBCACHE_RETURN_IF_ERROR(release_blob(catalog, *found->volume.base, now));
+    BLOBCACHE_RETURN_IF_ERROR(release_blob(catalog, *found->volume.base, {now}, effects));
   }
   BLOBCACHE_RETURN_IF_ERROR(catalog.touch(kParent, now));
   effects.names.push_back({kVolumesNode, std::string(name)});

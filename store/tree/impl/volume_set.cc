@@ -372,7 +372,8 @@ absl::StatusOr<VolumeRef> VolumeSet::open(NodeId node) {
     BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<FileRow> file,
                                catalog->find_file(file_of_node(node)));
     if (!file) return no_such_node(node);
-    if (!file->volume) {
+    // Not so a file under writing, whose volume is the business of whoever writes it.
+    if (file->kind != FileKind::kVolume || !file->volume) {
       return absl::FailedPreconditionError(fmt::format("node {}: is no volume", node));
     }
     BLOBCACHE_ASSIGN_OR_RETURN(row, catalog->find_volume(*file->volume));

@@ -59,6 +59,10 @@ class VolumeSet final : public Volumes {
   VolumeSet(Namespace& names, Catalog& catalog, EditRunner& edits, Ballast& ballast,
             const std::filesystem::path& folder, const Space& space, Clock clock);
 
+  /// What the volumes that files under writing are share with those here.
+  [[nodiscard]] volume::Workers& workers() { return workers_; }
+  [[nodiscard]] volume::SpaceBudget& budget() { return budget_; }
+
   /// Counts what the volumes that are there take of the budget. Once, before any other call.
   [[nodiscard]] absl::Status count();
   /// The origin that the volume of this node is laid over; "" for any other node. Waits for

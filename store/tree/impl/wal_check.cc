@@ -1,5 +1,6 @@
 #include "store/tree/impl/wal_check.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <fstream>
@@ -54,7 +55,7 @@ bool read(std::ifstream& file, std::span<std::byte> into) {
 
 }  // namespace
 
-WalState inspect_wal(const std::filesystem::path& wal) {
+WalState inspect_wal(const std::filesystem::path& wal, const std::optional<LogPosition>& synced) {
   std::error_code error;
   const uint64_t size = std::filesystem::file_size(wal, error);
   if (error == std::errc::no_such_file_or_directory) return WalState::kAbsent;
@@ -72,6 +73,10 @@ WalState inspect_wal(const std::filesystem::path& wal) {
   checksum.add(std::span(header).first(24));
   if (!checksum.is(header.data() + 24)) return WalState::kDamaged;
   std::vector<std::byte> frame(kFrameHeaderSize + page_size);
+  const bool same_log =
+      synced && std::ranges::equal(synced->salts, std::span(header).subspan(16, 8));
+  const uint32_t synced_frames = same_log ? synced->frames : 0;
+  uint32_t good_frames = 0;
   bool all_check = true;
   while (read(file, frame)) {
     // Frames of before the log was begun anew have other salts.
@@ -81,11 +86,12 @@ WalState inspect_wal(const std::filesystem::path& wal) {
       checksum.add(std::span(frame).first(8));
       checksum.add(std::span(frame).subspan(kFrameHeaderSize));
       all_check = of_this_log && checksum.is(frame.data() + 16);
+      if (all_check) ++good_frames;
     }
     const bool commits = big_endian(frame.data() + 4) != 0;
-    if (!all_check && of_this_log && commits) return WalState::kDamaged;
+    if (!synced && !all_check && of_this_log && commits) return WalState::kDamaged;
   }
-  return WalState::kWhole;
+  return good_frames < synced_frames ? WalState::kDamaged : WalState::kWhole;
 }
 
 }  // namespace blobcache::tree

@@ -2,6 +2,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
+
+#include "store/tree/impl/catalog_log.h"
 
 namespace blobcache::tree {
 
@@ -11,11 +14,14 @@ namespace blobcache::tree {
 enum class WalState : uint8_t {
   kAbsent,   ///< there is none
   kWhole,    ///< all frames check, but for an end that may have been torn; or it is empty
-  kDamaged,  ///< commits follow after a frame that does not check, or the header does not
+  kDamaged,  ///< a frame that was synced does not check, or the header does not
 };
 
-/// Reads the whole log; a frame's worth of memory. What cannot be read is damaged. The format is in
-/// SQLite's "Database File Format", section 4.
-[[nodiscard]] WalState inspect_wal(const std::filesystem::path& wal);
+/// Reads the whole log; a frame's worth of memory. What cannot be read is damaged. `synced` is up
+/// to where it is known to have been synced; absent: nobody noted it, and then every frame that
+/// others with a commit follow counts as synced. The format is in SQLite's "Database File Format",
+/// section 4.
+[[nodiscard]] WalState inspect_wal(const std::filesystem::path& wal,
+                                   const std::optional<LogPosition>& synced = std::nullopt);
 
 }  // namespace blobcache::tree

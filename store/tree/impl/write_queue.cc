@@ -1,16 +1,31 @@
 #include "store/tree/impl/write_queue.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/time/clock.h"
 #include "base/status.h"
 
 namespace blobcache::tree {
+namespace {
 
-absl::Status WriteQueue::run(Apply apply, Committed committed, page::ObjectWriter* object) {
-  Change change{.apply = apply, .committed = committed, .object = object, .status = {}};
+// Prepared, as every change has them.
+constexpr const char* kBegin = "BEGIN IMMEDIATE";
+constexpr const char* kCommit = "COMMIT";
+
+}  // namespace
+
+absl::Status WriteQueue::run(Apply apply, Committed committed, page::ObjectWriter* object,
+                             Durability durability) {
+  if (object != nullptr) durability = Durability::kNow;
+  Change change{.apply = apply,
+                .committed = committed,
+                .object = object,
+                .durability = durability,
+                .status = {}};
   const absl::MutexLock lock(&mutex_);
   waiting_.push_back(&change);
+  if (durability == Durability::kLater) ++waiting_later_;
   while (!change.done) {
     const auto my_turn = [this, &change]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       return change.done || !leading_;
@@ -26,20 +41,81 @@ absl::Status WriteQueue::run(Apply apply, Committed committed, page::ObjectWrite
 void WriteQueue::lead() {
   leading_ = true;
   const auto gathered = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return waiting_.size() >= std::min(gathering_.expected(), kMaxBatch);
+    return waiting_later_ > 0 || waiting_.size() >= std::min(gathering_.expected(), kMaxBatch);
   };
   mutex_.AwaitWithTimeout(absl::Condition(&gathered), gathering_.patience());
   const auto count = static_cast<std::ptrdiff_t>(std::min(waiting_.size(), kMaxBatch));
   const Batch batch(waiting_.begin(), waiting_.begin() + count);
   waiting_.erase(waiting_.begin(), waiting_.begin() + count);
+  const auto later =
+      static_cast<size_t>(std::count_if(batch.begin(), batch.end(), [](const Change* change) {
+        return change->durability == Durability::kLater;
+      }));
+  waiting_later_ -= later;
+  const Durability durability = later == batch.size() ? Durability::kLater : Durability::kNow;
+  const absl::Status broken = durability == Durability::kNow ? broken_ : absl::OkStatus();
   mutex_.Unlock();
   const absl::Time start = absl::Now();
-  commit(sync_objects(batch));
+  if (broken.ok()) {
+    commit(sync_objects(batch), durability);
+  } else {
+    for (Change* change : batch) change->status = broken;
+  }
   const absl::Duration took = absl::Now() - start;
   mutex_.Lock();
-  gathering_.done(batch.size(), took);
+  note_committed(batch, durability);
+  if (durability == Durability::kNow) gathering_.done(batch.size() - later, took);
   for (Change* change : batch) change->done = true;
   leading_ = false;
+}
+
+/// A transaction that was synced took all before it along; one whose sync failed may have lost
+/// them.
+void WriteQueue::note_committed(const Batch& batch, Durability durability) {
+  const bool any = std::any_of(batch.begin(), batch.end(),
+                               [](const Change* change) { return change->status.ok(); });
+  if (any) ++committed_;
+  // A transaction that changed nothing was not written, and synced nothing.
+  const uint64_t log_commits = database_.log_commits();
+  const bool wrote = std::exchange(log_commits_, log_commits) != log_commits;
+  if (any && wrote && log_ != nullptr) {
+    last_ = log_->position(database_.log_frames());
+    if (durability == Durability::kNow) {
+      synced_ = committed_;
+      log_->note_synced(last_);
+    }
+  }
+  const absl::Status failed = std::exchange(failed_commit_, absl::OkStatus());
+  if (!failed.ok() && durability == Durability::kNow && synced_ < committed_ && broken_.ok()) {
+    broken_ = failed;
+  }
+}
+
+/// What was committed before is in the log, or has gone from there into the database, which SQLite
+/// syncs before it begins the log anew. So the log's file is all there is to sync.
+absl::Status WriteQueue::sync() {
+  const absl::MutexLock lock(&mutex_);
+  const uint64_t wanted = committed_;
+  while (broken_.ok() && synced_ < wanted) {
+    const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !syncing_; };
+    mutex_.Await(absl::Condition(&idle));
+    if (!broken_.ok() || synced_ >= wanted) break;
+    syncing_ = true;
+    const uint64_t upto = committed_;
+    const LogPosition position = last_;
+    mutex_.Unlock();
+    const absl::Status status = log_->sync();
+    mutex_.Lock();
+    syncing_ = false;
+    if (!status.ok()) {
+      broken_ =
+          base::annotate(status, "a sync of the catalog failed, and what it has is uncertain");
+    } else if (synced_ < upto) {
+      synced_ = upto;
+      if (position.frames > 0) log_->note_synced(position);
+    }
+  }
+  return synced_ >= wanted ? absl::OkStatus() : broken_;
 }
 
 WriteQueue::Batch WriteQueue::sync_objects(const Batch& batch) {
@@ -62,11 +138,11 @@ WriteQueue::Batch WriteQueue::sync_objects(const Batch& batch) {
   return good;
 }
 
-void WriteQueue::commit(const Batch& batch) {
+void WriteQueue::commit(const Batch& batch, Durability durability) {
   if (batch.empty()) return;
-  const absl::Status status = try_commit(batch);
+  const absl::Status status = try_commit(batch, durability);
   if (!status.ok() && batch.size() > 1) {
-    for (Change* change : batch) commit({change});
+    for (Change* change : batch) commit({change}, durability);
     return;
   }
   for (Change* change : batch) {
@@ -75,9 +151,20 @@ void WriteQueue::commit(const Batch& batch) {
   }
 }
 
+/// Between transactions only.
+absl::Status WriteQueue::set_durability(Durability durability) {
+  if (set_ == durability) return absl::OkStatus();
+  const bool now = durability == Durability::kNow;
+  BLOBCACHE_RETURN_IF_ERROR(
+      database_.execute(now ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL"));
+  set_ = durability;
+  return absl::OkStatus();
+}
+
 /// Not OK when the transaction failed as a whole; then nothing of it is left.
-absl::Status WriteQueue::try_commit(const Batch& batch) {
-  BLOBCACHE_RETURN_IF_ERROR(database_.execute("BEGIN IMMEDIATE"));
+absl::Status WriteQueue::try_commit(const Batch& batch, Durability durability) {
+  BLOBCACHE_RETURN_IF_ERROR(set_durability(durability));
+  BLOBCACHE_RETURN_IF_ERROR(database_.query(kBegin).run());
   absl::Status status;
   bool any_change = false;
   for (Change* change : batch) {
@@ -88,7 +175,10 @@ absl::Status WriteQueue::try_commit(const Batch& batch) {
       return change->status.ok() ? absl::InternalError("the transaction was lost") : change->status;
     }
   }
-  if (any_change) status = database_.execute("COMMIT");
+  if (any_change) {
+    status = database_.query(kCommit).run();
+    if (!status.ok() && !absl::IsResourceExhausted(status)) failed_commit_ = status;
+  }
   if (database_.in_transaction()) {
     const absl::Status undone = database_.execute("ROLLBACK");
     if (status.ok()) status = undone;

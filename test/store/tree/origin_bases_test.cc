@@ -20,6 +20,7 @@
 #include "store/tree/volumes.h"
 #include "store/volume/volume.h"
 #include "test/store/tree/fake_origin.h"
+#include "test/store/tree/older_version.h"
 #include "test/store/tree/tree_fixture.h"
 
 namespace blobcache::tree {
@@ -233,6 +234,7 @@ TEST_CASE("upgrade: volumes of version 3 are as they were, and take origins' fil
   const std::filesystem::path file = tree.path() / "catalog.sqlite";
   sqlite3* connection = nullptr;
   REQUIRE(sqlite3_open(file.c_str(), &connection) == SQLITE_OK);
+  REQUIRE(sqlite3_exec(connection, kBackTo4, nullptr, nullptr, nullptr) == SQLITE_OK);
   REQUIRE(sqlite3_exec(connection,
                        "ALTER TABLE volume DROP COLUMN base_origin;"
                        "ALTER TABLE volume DROP COLUMN base_path;"

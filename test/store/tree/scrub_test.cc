@@ -193,9 +193,10 @@ TEST_CASE("a damaged catalog is found and told of, with what to do") {
   for (int i = 0; i < 300; ++i) tree.put(std::to_string(i), "files/" + std::to_string(i));
   tree.close();
   const std::filesystem::path catalog = tree.path() / "catalog.sqlite";
-  // Pages in its middle: the tables and indexes that lie there.
+  // A page behind its middle: a table or an index that lies there. What opens it stands before.
   std::fstream file(catalog, std::ios::in | std::ios::out | std::ios::binary);
-  file.seekp(static_cast<std::streamoff>(std::filesystem::file_size(catalog) / 2 / 4096 * 4096));
+  file.seekp(
+      static_cast<std::streamoff>(std::filesystem::file_size(catalog) / 4 * 3 / 4096 * 4096));
   file << std::string(4096, '\x5a');
   file.close();
   tree.open();

@@ -98,6 +98,7 @@ class TreeFixture {
 
   /// For the next open().
   uint64_t volume_bytes = uint64_t{1} << 30;
+  absl::Duration settle_after = absl::Hours(1);  ///< never, as far as a test goes
   std::vector<std::shared_ptr<Origin>> origins;
 
   void open() {
@@ -134,6 +135,7 @@ class TreeFixture {
     options.path = directory_.path();
     options.unnamed_ttl = absl::Hours(24);
     options.volume_bytes = volume_bytes;
+    options.settle_after = settle_after;
     options.origins = origins;
     options.clock = [this] { return clock_.now(); };
     return options;

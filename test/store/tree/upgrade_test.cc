@@ -4,7 +4,11 @@
 #include <sqlite3.h>
 
 #include "store/tree/impl/catalog.h"
+#include "store/tree/impl/node_ids.h"
 #include "store/tree/impl/schema.h"
+#include "store/tree/name_editor.h"
+#include "store/tree/volumes.h"
+#include "test/store/tree/older_version.h"
 #include "test/store/tree/tree_fixture.h"
 
 namespace blobcache::tree {
@@ -164,6 +168,36 @@ TEST_CASE("upgrade: a store of version 1 has all its blobs, names and accounts, 
   tree.put(content_of(9 * kMiB / 2, 4));
   CHECK_FALSE(tree.names().resolve(blob_path(fresh.key)).ok());
   CHECK(tree.read(blob_path(cached.key)) == content_of(kMiB, 1));
+}
+
+TEST_CASE(
+    "upgrade: a store of version 4 takes links and files under writing, and counts as before") {
+  TreeFixture tree;
+  tree.put("one", "files/d/a");
+  tree.put("two", "files/b");
+  REQUIRE(tree.names().volumes().create("v", 4096, "files/b", Creator{}).ok());
+  tree.close();
+  sqlite3* connection = nullptr;
+  REQUIRE(sqlite3_open((tree.path() / "catalog.sqlite").c_str(), &connection) == SQLITE_OK);
+  char* error = nullptr;
+  const int code = sqlite3_exec(connection, kBackTo4, nullptr, nullptr, &error);
+  REQUIRE_MESSAGE(code == SQLITE_OK, (error == nullptr ? "" : error));
+  REQUIRE(sqlite3_close(connection) == SQLITE_OK);
+  REQUIRE(version_of(tree.path() / "catalog.sqlite") == 4);
+
+  tree.open();
+  CHECK(version_of(tree.path() / "catalog.sqlite") == kSchemaVersion);
+  CHECK(tree.names().counts()->names == 2);
+  CHECK(tree.read("files/d/a") == "one");
+  CHECK(tree.names().resolve("files/d/a")->settled);
+  CHECK(tree.names().volumes().list()->size() == 1);
+  NameEditor& editor = tree.names().editor();
+  REQUIRE(editor.make_symlink({kFilesNode, "l", 0, 0, 0}, "d/a").ok());
+  REQUIRE(editor.link(tree.names().resolve("files/b")->id, kFilesNode, "c").ok());
+  CHECK(tree.names().counts()->names == 3);
+  REQUIRE(editor.remove_file(kFilesNode, "l").ok());
+  REQUIRE(editor.remove_file(kFilesNode, "b").ok());
+  CHECK(tree.names().counts()->names == 2);
 }
 
 }  // namespace

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "store/page/object.h"
+#include "store/tree/name_editor.h"
+#include "store/tree/namespace.h"
+#include "store/volume/image.h"
+
+namespace blobcache::tree {
+
+/// A file beneath files/ that somebody has open: one for all who have it open at once. Its bytes
+/// are a blob's until somebody writes; from then on they are a volume's over that blob, until the
+/// file rests and has settled into a blob again, with the same node. Whoever has it open sees each
+/// change at once.
+///
+/// Thread-safe. Held by shared_ptr; who lets go of it last may wait for the disk for a moment.
+class File {
+ public:
+  virtual ~File() = default;
+
+  /// Where the bytes are now: one of the two. Value type.
+  struct Content {
+    page::ObjectRef object;                ///< a blob's, which never change
+    std::shared_ptr<volume::Image> image;  ///< or those that are written
+  };
+  /// Cheap: no wait, no lock that is held for long. What it gives stays readable.
+  [[nodiscard]] virtual Content content() const = 0;
+  /// The node as it is now, with no links when all its names are gone.
+  [[nodiscard]] virtual Node node() const = 0;
+
+  /// Has the content be an image, of which write() and the rest are allowed from then on. What was
+  /// read before the call was the blob's. Waits for the disk.
+  [[nodiscard]] virtual absl::Status begin_writing() = 0;
+
+  // Of a file under writing; FAILED_PRECONDITION before begin_writing(). As those of an image, and:
+  /// Beyond the end the file grows; what lies between reads as zeros. EFBIG (posix_errno_of) beyond
+  /// what a file can be. Bytes stay valid and unchanged until `done`. Where there is no room for
+  /// all of it the first part is written, the file ends there if it ended before, and the error
+  /// tells how much that is (base::bytes_done_of).
+  virtual void write(uint64_t offset, absl::Span<const std::byte> bytes, volume::Done done) = 0;
+  virtual void write_zeroes(uint64_t offset, uint64_t length, volume::ZeroFlags flags,
+                            volume::Done done) = 0;
+  virtual void set_length(uint64_t length, volume::Done done) = 0;
+
+  /// fsync(2): content, length and name are on stable storage when `done` is called. The cost is
+  /// that of what changed. OK at once for a file that nobody wrote to, as its blob is.
+  virtual void sync(volume::Done done) = 0;
+};
+
+using FileRef = std::shared_ptr<File>;
+
+/// The files beneath files/ as a door that writes has them. Errors as NameEditor's. Thread-safe;
+/// calls wait for the catalog and the disk, as long as a file's creation takes.
+class Files {
+ public:
+  /// The longest.
+  static constexpr uint64_t kMaxLength = uint64_t{1} << 43;
+
+  virtual ~Files() = default;
+
+  /// Makes an empty file, which is there for everybody at once, and opens it for writing.
+  [[nodiscard]] virtual absl::StatusOr<FileRef> create(const NewName& name) = 0;
+  /// Opens the file of a node beneath files/. ESTALE for a node that is gone, EISDIR, EINVAL.
+  [[nodiscard]] virtual absl::StatusOr<FileRef> open(NodeId node) = 0;
+};
+
+}  // namespace blobcache::tree

@@ -1,0 +1,35 @@
+#include "store/tree/impl/inode.h"
+
+#include <utility>
+
+namespace blobcache::tree {
+
+File::Content Inode::content() const {
+  const absl::ReaderMutexLock lock(&mutex_);
+  return {object_, written_.volume};
+}
+
+std::shared_ptr<volume::Volume> Inode::volume() const {
+  const absl::ReaderMutexLock lock(&mutex_);
+  return written_.volume;
+}
+
+VolumeRow Inode::volume_row() const {
+  const absl::ReaderMutexLock lock(&mutex_);
+  return written_.row;
+}
+
+void Inode::be_written(WrittenTo written, absl::Time modified) {
+  set_modified(modified);
+  const absl::MutexLock lock(&mutex_);
+  written_ = std::move(written);
+  object_ = nullptr;  // the volume has it for a base
+}
+
+WrittenTo Inode::be_settled(page::ObjectRef object) {
+  const absl::MutexLock lock(&mutex_);
+  object_ = std::move(object);
+  return std::exchange(written_, WrittenTo());
+}
+
+}  // namespace blobcache::tree
