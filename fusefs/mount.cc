@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <optional>
 #include <string>
 #include <thread>
@@ -28,6 +29,7 @@
 #include "fusefs/impl/operations.h"
 #include "fusefs/impl/threads.h"
 #include "store/page/geometry.h"
+#include "store/tree/path.h"
 
 namespace blobcache::fusefs {
 namespace {
@@ -64,6 +66,30 @@ absl::Status check_options(const MountOptions& options) {
   return absl::OkStatus();
 }
 
+/// The directory that a mount shows as its root.
+absl::StatusOr<tree::NodeId> find_root(tree::Namespace& names, const std::string& subtree) {
+  if (subtree.empty()) return tree::kRootNode;
+  const auto refused = [&subtree](absl::StatusCode code, std::string_view why) {
+    return base::error(code, fmt::format("subtree {}: {}", tree::printable(subtree), why));
+  };
+  const absl::StatusOr<tree::Node> found = names.resolve(subtree);
+  if (absl::IsNotFound(found.status())) {
+    return refused(absl::StatusCode::kNotFound, "there is no such directory in the tree");
+  }
+  if (!found.ok()) return base::annotate(found.status(), "subtree");
+  switch (found->type) {
+    case tree::NodeType::kDirectory:
+      return found->id;
+    case tree::NodeType::kSymlink:
+      return refused(absl::StatusCode::kFailedPrecondition,
+                     "it is a symbolic link, which is not followed");
+    case tree::NodeType::kFile:
+    case tree::NodeType::kImage:
+      break;
+  }
+  return refused(absl::StatusCode::kFailedPrecondition, "it is not a directory");
+}
+
 /// Workers copy bytes and ask the catalog, and never wait for a page: a few more than there are
 /// processors.
 unsigned worker_count() { return std::clamp(2 * std::thread::hardware_concurrency(), 4U, 32U); }
@@ -74,17 +100,19 @@ unsigned worker_count() { return std::clamp(2 * std::thread::hardware_concurrenc
 class MountImpl final : public Mount, private KernelCache {
  public:
   MountImpl(const MountOptions& options, std::filesystem::path mountpoint, tree::Namespace& names,
-            tree::NodeId blobs, std::function<void()> on_end)
+            const Operations::Places& places, std::function<void()> on_end)
       : options_(options),
         mountpoint_(std::move(mountpoint)),
         names_(names),
+        root_(places.root),
         on_end_(std::move(on_end)),
-        operations_(names, blobs,
-                    Timeouts{options.entry_timeout, options.negative_timeout,
-                             std::max(options.entry_timeout, kImmutableTimeout)},
-                    Operations::Limits{static_cast<uint32_t>(options.max_request_bytes),
-                                       options.max_background, options.async_direct}),
-        invalidator_(*this) {}
+        invalidator_(*this),
+        operations_(
+            names, places, invalidator_,
+            Timeouts{options.entry_timeout, options.negative_timeout,
+                     std::max(options.entry_timeout, kImmutableTimeout)},
+            Operations::Limits{static_cast<uint32_t>(options.max_request_bytes),
+                               options.max_background, options.async_direct, options.read_only}) {}
   ~MountImpl() override { unmount(); }
 
   [[nodiscard]] absl::Status mount();
@@ -98,18 +126,21 @@ class MountImpl final : public Mount, private KernelCache {
   [[nodiscard]] absl::Status make_session();
   [[nodiscard]] absl::Status wait_until_served();
   void serve();
+  void write_mappings_back();
   void end_loop();
   void detach();
   void raise_readahead() const;
   void forget_name(tree::NodeId parent, const std::string& name) override;
+  void forget_content(tree::NodeId file, uint64_t offset, uint64_t length) override;
   void forget_all() override;
 
   const MountOptions options_;
   const std::filesystem::path mountpoint_;
   tree::Namespace& names_;
+  const tree::NodeId root_;
   const std::function<void()> on_end_;
-  Operations operations_;
   Invalidator invalidator_;
+  Operations operations_;
   const WakeSignal wake_signal_;
   Session session_;     // set before the threads start, reset after they have ended
   std::string device_;  // "MAJOR:MINOR", to know our mount from another at the same path
@@ -128,10 +159,13 @@ absl::StatusOr<std::unique_ptr<Mount>> Mount::start(const MountOptions& options,
   std::filesystem::path mountpoint;
   BLOBCACHE_ASSIGN_OR_RETURN(mountpoint, prepare_mountpoint(options.mountpoint));
   BLOBCACHE_RETURN_IF_ERROR(check_fuse_device());
+  Operations::Places places{};
+  BLOBCACHE_ASSIGN_OR_RETURN(places.root, find_root(names, options.subtree));
   tree::Node blobs;
   BLOBCACHE_ASSIGN_OR_RETURN(blobs, names.resolve("blobs"));
-  auto mount = std::make_unique<MountImpl>(options, std::move(mountpoint), names, blobs.id,
-                                           std::move(on_end));
+  places.blobs = blobs.id;
+  auto mount =
+      std::make_unique<MountImpl>(options, std::move(mountpoint), names, places, std::move(on_end));
   BLOBCACHE_RETURN_IF_ERROR(mount->mount());
   return mount;
 }
@@ -139,7 +173,8 @@ absl::StatusOr<std::unique_ptr<Mount>> Mount::start(const MountOptions& options,
 absl::Status MountImpl::make_session() {
   // The kernel checks modes and owners itself (default_permissions), from attributes that it has.
   const std::string words = fmt::format(
-      "-oro,noatime,fsname=blobcache,subtype=blobcache,default_permissions,max_read={}{}",
+      "-o{},noatime{},fsname=blobcache,subtype=blobcache,default_permissions,max_read={}{}",
+      options_.read_only ? "ro" : "rw", options_.no_exec ? ",noexec" : "",
       options_.max_request_bytes, options_.allow_other ? ",allow_other" : "");
   fuse_args arguments = FUSE_ARGS_INIT(0, nullptr);
   const std::unique_ptr<fuse_args, decltype(&fuse_opt_free_args)> owner(&arguments,
@@ -190,9 +225,10 @@ absl::Status MountImpl::wait_until_served() {
 }
 
 void MountImpl::raise_readahead() const {
-  // The kernel starts a mount at 128 KiB. Best effort: a container may not write here.
+  // The kernel starts a mount at 128 KiB. Two requests' worth, so that the disk or the network does
+  // one while the answer to the other is copied. Best effort: a container may not write here.
   std::ofstream file(fmt::format("/sys/class/bdi/{}/read_ahead_kb", device_));
-  file << options_.max_request_bytes / 1024 << std::flush;
+  file << 2 * options_.max_request_bytes / 1024 << std::flush;
   if (!file) spdlog::debug("fuse: cannot raise the readahead of {}", mountpoint_.string());
 }
 
@@ -221,12 +257,21 @@ void MountImpl::unmount() {
   state_.compare_exchange_strong(serving, State::kUnmounting);
   if (session_ == nullptr) return;
   // While the kernel is still served: the invalidator may wait for a directory whose reader waits
-  // for us.
+  // for us, or for pages. No read waits for a source any more, which may not answer.
   names_.remove_listener(&invalidator_);
+  operations_.end_reads();
   invalidator_.stop();
+  write_mappings_back();
   end_loop();
   operations_.shut_down();
   detach();
+}
+
+/// Has the kernel write what processes changed through shared mappings, the only bytes that it has
+/// and we have not. To forget a file's pages it writes them and waits for that.
+void MountImpl::write_mappings_back() {
+  if (loop_ended_.HasBeenNotified()) return;
+  for (const tree::NodeId file : operations_.written_nodes()) forget_content(file, 0, 0);
 }
 
 /// Ends the workers: they finish the requests that they have and take no more.
@@ -266,17 +311,36 @@ void MountImpl::detach() {
 void MountImpl::forget_name(tree::NodeId parent, const std::string& name) {
   // Errors say that the kernel does not know the name or the directory, or that the mount has
   // ended.
-  fuse_lowlevel_notify_inval_entry(session_.get(), parent, name.data(), name.size());
+  const fuse_ino_t directory = operations_.inode_of(parent);
+  fuse_lowlevel_notify_inval_entry(session_.get(), directory, name.data(), name.size());
   constexpr off_t kAttributesOnly = -1;
-  fuse_lowlevel_notify_inval_inode(session_.get(), parent, kAttributesOnly, 0);
+  fuse_lowlevel_notify_inval_inode(session_.get(), directory, kAttributesOnly, 0);
+}
+
+void MountImpl::forget_content(tree::NodeId file, uint64_t offset, uint64_t length) {
+  // An end beyond what the kernel can count is "to the end".
+  constexpr uint64_t kMost = std::numeric_limits<off_t>::max();
+  const uint64_t begin = std::min(offset, kMost);
+  const uint64_t counted = length > kMost - begin ? 0 : length;
+  fuse_lowlevel_notify_inval_inode(session_.get(), file, static_cast<off_t>(begin),
+                                   static_cast<off_t>(counted));
 }
 
 void MountImpl::forget_all() {
-  // A directory that is forgotten takes with it all that lies beneath.
-  constexpr size_t kMost = 64;
-  const auto entries = names_.list(tree::kRootNode, 0, kMost);
-  if (!entries.ok()) return;
-  for (const tree::NamedNode& entry : *entries) forget_name(tree::kRootNode, entry.name);
+  for (const tree::NodeId file : operations_.open_nodes()) forget_content(file, 0, 0);
+  // Of an origin's names nobody tells us, and to list them may wait for it.
+  if (names_.waits(root_)) return;
+  // A directory that is forgotten takes with it all that lies beneath. What is no name of the root
+  // any more is not listed: the kernel may show it until its time is over.
+  constexpr size_t kAtOnce = 1024;
+  uint64_t cookie = 0;
+  while (state_.load() == State::kServing) {
+    const auto entries = names_.list(root_, cookie, kAtOnce);
+    if (!entries.ok()) return;
+    for (const tree::NamedNode& entry : *entries) forget_name(root_, entry.name);
+    if (entries->size() < kAtOnce) return;
+    cookie = entries->back().cookie;
+  }
 }
 
 }  // namespace blobcache::fusefs

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -25,11 +26,18 @@ struct MountOptions {
   /// queue depth (libaio, io_uring). The price is that it waits for them where no signal, not even
   /// SIGKILL, ends the wait before the source has answered or failed.
   bool async_direct = true;
+  bool read_only = false;  ///< nothing can be changed through this mount
+  bool no_exec = false;    ///< no program can be run from it
+  /// The path of a directory of the tree, which the mount shows as its root; "": all of the tree.
+  std::string subtree;
 };
 
-/// One FUSE mount of the whole tree, read-only. Requests run on libfuse's worker threads; a miss is
-/// answered from the store's thread when its pages have come, so no worker waits for one. What a
-/// process sees is told in docs/semantics.md.
+/// One FUSE mount of the tree or a part of it; files/ and volumes can be written to. Requests run
+/// on libfuse's worker threads; a miss is answered from the store's thread when its pages have
+/// come, so no worker waits for one. What a process sees is told in docs/semantics.md.
+///
+/// A subtree is a directory, not a name: the mount follows it when it is renamed, and is empty when
+/// it has been removed (ESTALE for the root itself), whatever the name means by then.
 ///
 /// A daemon that dies leaves its mount behind, dead ("Transport endpoint is not connected"); the
 /// next start at the same mountpoint takes it away.
@@ -41,7 +49,9 @@ class Mount {
   /// Mounts and serves. NOT_FOUND or FAILED_PRECONDITION for a mountpoint that is missing, no
   /// directory, not empty or mounted already; UNAVAILABLE when there is no /dev/fuse,
   /// PERMISSION_DENIED when mounting is not allowed, INVALID_ARGUMENT for a relative path or
-  /// options out of range; each with one clear sentence. A failed start leaves nothing mounted.
+  /// options out of range; each with one clear sentence. Of a subtree that is not there NOT_FOUND,
+  /// of one that is no directory FAILED_PRECONDITION, else as tree::Namespace::resolve, which may
+  /// wait for an origin. A failed start leaves nothing mounted.
   /// `on_end` is called once, on a thread of the mount, when the mount ends by itself (someone ran
   /// umount). It must not destroy the mount; unmount() from it does nothing, as there is nothing
   /// left to unmount. `names` must outlive the mount.
@@ -50,9 +60,9 @@ class Mount {
                                                                     std::function<void()> on_end);
   virtual ~Mount() = default;  ///< unmount()
 
-  /// Unmounts (lazily when files are open), answers what is under way (reads that wait for pages,
-  /// with ECONNABORTED), ends the threads and lets go of every object. Idempotent; does not wait
-  /// for readers.
+  /// Takes from the kernel what was written through shared mappings, unmounts (lazily when files
+  /// are open), answers what is under way (reads that wait for pages, with ECONNABORTED), ends the
+  /// threads and lets go of every object. Idempotent; does not wait for readers.
   virtual void unmount() = 0;
 
   [[nodiscard]] virtual const std::filesystem::path& mountpoint() const = 0;

@@ -1,5 +1,7 @@
 #include "fusefs/impl/invalidator.h"
 
+#include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "fusefs/impl/threads.h"
@@ -24,38 +26,71 @@ void Invalidator::stop() {
   if (thread_.joinable()) thread_.join();
 }
 
+bool Invalidator::has_room() {
+  if (stopping_ || all_) return false;
+  if (changes_.size() < capacity_) return true;
+  changes_.clear();
+  contents_.clear();
+  all_ = true;
+  return false;
+}
+
 void Invalidator::on_name_changed(tree::NodeId parent, std::string_view name) {
+  if (own_.by_this_thread()) return;
   absl::MutexLock lock(&mutex_);
-  if (stopping_ || all_) return;
-  if (changes_.size() < capacity_) {
-    changes_.push_back(Change{parent, std::string(name)});
+  if (has_room()) changes_.push_back(Change{parent, std::string(name), false});
+}
+
+void Invalidator::on_content_changed(tree::NodeId file, uint64_t offset, uint64_t length) {
+  if (own_.by_this_thread() || own_.take({file, offset, length})) return;
+  const uint64_t most = std::numeric_limits<uint64_t>::max() - offset;
+  const Bytes bytes{offset, offset + std::min(length, most)};
+  absl::MutexLock lock(&mutex_);
+  const auto found = contents_.find(file);
+  if (found != contents_.end()) {  // it is queued
+    found->second.begin = std::min(found->second.begin, bytes.begin);
+    found->second.end = std::max(found->second.end, bytes.end);
     return;
   }
-  changes_.clear();
-  all_ = true;
+  if (!has_room()) return;
+  changes_.push_back(Change{file, std::string(), true});
+  contents_.emplace(file, bytes);
+}
+
+Invalidator::Next Invalidator::wait_for_next(Change& change, Bytes& bytes) {
+  absl::MutexLock lock(&mutex_);
+  const auto work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || all_ || !changes_.empty();
+  };
+  mutex_.Await(absl::Condition(&work));
+  if (stopping_) return Next::kStop;
+  if (std::exchange(all_, false)) return Next::kAll;
+  change = std::move(changes_.front());
+  changes_.pop_front();
+  if (!change.is_content) return Next::kChange;
+  const auto found = contents_.find(change.node);
+  bytes = found->second;
+  contents_.erase(found);
+  return Next::kChange;
 }
 
 void Invalidator::run() {
   while (true) {
-    bool all = false;
     Change change;
-    {
-      absl::MutexLock lock(&mutex_);
-      const auto work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-        return stopping_ || all_ || !changes_.empty();
-      };
-      mutex_.Await(absl::Condition(&work));
-      if (stopping_) return;
-      all = std::exchange(all_, false);
-      if (!all) {
-        change = std::move(changes_.front());
-        changes_.pop_front();
-      }
-    }
-    if (all) {
-      cache_.forget_all();
-    } else {
-      cache_.forget_name(change.parent, change.name);
+    Bytes bytes;
+    switch (wait_for_next(change, bytes)) {
+      case Next::kStop:
+        return;
+      case Next::kAll:
+        cache_.forget_all();
+        break;
+      case Next::kChange:
+        if (change.is_content) {
+          cache_.forget_content(change.node, bytes.begin, bytes.end - bytes.begin);
+        } else {
+          cache_.forget_name(change.node, change.name);
+        }
+        break;
     }
   }
 }

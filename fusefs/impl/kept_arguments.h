@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/stat.h>
+
 #include <optional>
 #include <string>
 #include <tuple>
@@ -45,6 +47,17 @@ class KeptArgument<fuse_file_info*> {
 
  private:
   std::optional<fuse_file_info> file_;
+};
+
+/// Attributes that are to be set.
+template <>
+class KeptArgument<struct stat*> {
+ public:
+  explicit KeptArgument(const struct stat* attributes) : attributes_(*attributes) {}
+  [[nodiscard]] struct stat* get() { return &attributes_; }
+
+ private:
+  struct stat attributes_;
 };
 
 /// All of an operation's. Moves with what it keeps; get() of each is good as long as it stays where

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <fstream>
@@ -64,6 +65,11 @@ absl::StatusOr<Located> locate(const fs::path& mountpoint) {
     const fs::path parent = fs::canonical(path.parent_path(), error);
     if (!error) return Located{parent / path.filename(), true};
   }
+  std::error_code ignored;
+  if (error.value() == ENOENT && fs::is_symlink(fs::symlink_status(path, ignored))) {
+    return refused(absl::StatusCode::kNotFound, mountpoint,
+                   "it is a symbolic link to what does not exist");
+  }
   if (error.value() == ENOENT) {
     return refused(
         absl::StatusCode::kNotFound, mountpoint,
@@ -103,6 +109,12 @@ absl::Status check_directory(const fs::path& path) {
     return refused(absl::StatusCode::kFailedPrecondition, path,
                    fmt::format("something is mounted there already ({} of type {})", entry->source,
                                entry->type));
+  }
+  // Where names of the tree would be hidden, and the mount around it could not be unmounted.
+  BLOBCACHE_ASSIGN_OR_RETURN(entry, mount_around(path));
+  if (entry.has_value() && entry->type == kMountType) {
+    return refused(absl::StatusCode::kFailedPrecondition, path,
+                   fmt::format("it lies on a mount of blobcache, {}", entry->mountpoint.string()));
   }
   std::error_code error;
   const bool empty = fs::is_empty(path, error);
@@ -168,6 +180,13 @@ std::vector<MountEntry> parse_mountinfo(std::string_view text) {
 }
 
 absl::StatusOr<std::optional<MountEntry>> mounted_at(const fs::path& mountpoint) {
+  std::optional<MountEntry> found;
+  BLOBCACHE_ASSIGN_OR_RETURN(found, mount_around(mountpoint));
+  if (found.has_value() && found->mountpoint != mountpoint) found.reset();
+  return found;
+}
+
+absl::StatusOr<std::optional<MountEntry>> mount_around(const fs::path& path) {
   std::ifstream file("/proc/self/mountinfo");
   const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   if (!file && !file.eof()) {
@@ -175,7 +194,13 @@ absl::StatusOr<std::optional<MountEntry>> mounted_at(const fs::path& mountpoint)
   }
   std::optional<MountEntry> found;
   for (MountEntry& entry : parse_mountinfo(text)) {
-    if (entry.mountpoint == mountpoint) found = std::move(entry);  // a later line lies on top
+    const auto [end, rest] =
+        std::mismatch(entry.mountpoint.begin(), entry.mountpoint.end(), path.begin(), path.end());
+    if (end != entry.mountpoint.end()) continue;
+    // The innermost; of several at one place a later line lies on top.
+    const bool is_inner =
+        !found.has_value() || entry.mountpoint.native().size() >= found->mountpoint.native().size();
+    if (is_inner) found = std::move(entry);
   }
   return found;
 }

@@ -30,6 +30,10 @@ inline constexpr std::string_view kMountType = "fuse.blobcache";
 [[nodiscard]] absl::StatusOr<std::optional<MountEntry>> mounted_at(
     const std::filesystem::path& mountpoint);
 
+/// The mount that a path lies on, which may be mounted at the path itself. The same.
+[[nodiscard]] absl::StatusOr<std::optional<MountEntry>> mount_around(
+    const std::filesystem::path& path);
+
 /// Whether a file system is mounted at this path that has lost its server ("Transport endpoint is
 /// not connected").
 [[nodiscard]] bool is_dead_mount(const std::filesystem::path& path);
@@ -37,8 +41,8 @@ inline constexpr std::string_view kMountType = "fuse.blobcache";
 /// Makes sure that a tree can be mounted at `mountpoint`, and returns it without symbolic links. A
 /// mount of ours whose daemon died is taken away, with a line in the log; any other that is dead is
 /// an error. INVALID_ARGUMENT for a relative path, NOT_FOUND when it is missing,
-/// FAILED_PRECONDITION when it is not a directory, mounted already, dead or not empty, else what
-/// the system says; each one sentence.
+/// FAILED_PRECONDITION when it is not a directory, mounted already, on a mount of blobcache, dead
+/// or not empty, else what the system says; each one sentence.
 [[nodiscard]] absl::StatusOr<std::filesystem::path> prepare_mountpoint(
     const std::filesystem::path& mountpoint);
 

@@ -1,13 +1,14 @@
 #include "fusefs/impl/operations.h"
 
-#include <fcntl.h>
-#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/statvfs.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstring>
+#include <memory>
+#include <optional>
 #include <utility>
 
 #include "base/status.h"
@@ -16,9 +17,13 @@
 
 namespace blobcache::fusefs {
 
-Operations::Operations(tree::Namespace& names, tree::NodeId blobs, const Timeouts& timeouts,
-                       const Limits& limits)
-    : names_(names), blobs_(blobs), timeouts_(timeouts), limits_(limits) {}
+Operations::Operations(tree::Namespace& names, const Places& places, Invalidator& invalidator,
+                       const Timeouts& timeouts, const Limits& limits)
+    : names_(names),
+      places_(places),
+      invalidator_(invalidator),
+      timeouts_(timeouts),
+      limits_(limits) {}
 
 void Operations::shut_down() {
   pending_.cancel_all_and_wait();
@@ -28,13 +33,14 @@ void Operations::shut_down() {
 base::DoorStats Operations::stats() const {
   base::DoorStats out;
   out.requests = requests_.load(std::memory_order_relaxed);
+  out.bytes_in = bytes_in_.load(std::memory_order_relaxed);
   out.bytes_out = bytes_out_.load(std::memory_order_relaxed);
   out.errors = errors_.load(std::memory_order_relaxed);
   out.open = open_files_.size();
   return out;
 }
 
-// The table: from C to the members above, and one answer for all that would change something.
+// The table: from C to the members above.
 
 struct Operations::Table {
   static Operations& self(fuse_req_t request) {
@@ -52,13 +58,26 @@ struct Operations::Table {
     }
   };
 
-  /// An operation on a node that asks the tree about it, which may have to wait for an origin.
+  /// An operation on a node, which comes first.
+  template <auto method>
+  struct On;
+  template <typename... Arguments, void (Operations::*method)(fuse_req_t, fuse_ino_t, Arguments...)>
+  struct On<method> {
+    static void call(fuse_req_t request, fuse_ino_t inode, Arguments... arguments) noexcept {
+      Operations& operations = self(request);
+      operations.requests_.fetch_add(1, std::memory_order_relaxed);
+      (operations.*method)(request, operations.node_of(inode), arguments...);
+    }
+  };
+
+  /// The same for one that asks the tree about the node, which may have to wait for an origin.
   template <auto method>
   struct Ask;
   template <typename... Arguments, void (Operations::*method)(fuse_req_t, fuse_ino_t, Arguments...)>
   struct Ask<method> {
-    static void call(fuse_req_t request, fuse_ino_t node, Arguments... arguments) noexcept {
+    static void call(fuse_req_t request, fuse_ino_t inode, Arguments... arguments) noexcept {
       Operations& operations = self(request);
+      const tree::NodeId node = operations.node_of(inode);
       operations.requests_.fetch_add(1, std::memory_order_relaxed);
       if (!operations.names_.waits(node)) {
         (operations.*method)(request, node, arguments...);
@@ -76,16 +95,35 @@ struct Operations::Table {
     static_cast<Operations*>(operations)->init(connection);
   }
 
-  template <typename... Arguments>
-  static void read_only(fuse_req_t request, Arguments... /*unused*/) noexcept {
-    Operations& operations = self(request);
-    operations.requests_.fetch_add(1, std::memory_order_relaxed);
-    operations.fail(request, EROFS);
-  }
+  /// An operation that changes something: `inner`, unless the mount is read-only. The kernel
+  /// refuses such itself, but a mount can be made writable from outside (mount -o remount,rw).
+  template <auto inner>
+  struct Change;
+  template <typename... Arguments, void (*inner)(fuse_req_t, Arguments...) noexcept>
+  struct Change<inner> {
+    static void call(fuse_req_t request, Arguments... arguments) noexcept {
+      Operations& operations = self(request);
+      if (operations.limits_.read_only) {
+        operations.requests_.fetch_add(1, std::memory_order_relaxed);
+        return operations.fail(request, EROFS);
+      }
+      inner(request, arguments...);
+    }
+  };
 
-  static void interrupted(fuse_req_t request, void* id) noexcept {
-    self(request).pending_.interrupt(reinterpret_cast<uint64_t>(id));
-  }
+  /// A change of names, made on this thread, of which the kernel learns by the answer.
+  template <auto inner>
+  struct Edit;
+  template <typename... Arguments, void (*inner)(fuse_req_t, Arguments...) noexcept>
+  struct Edit<inner> {
+    static void edit(fuse_req_t request, Arguments... arguments) noexcept {
+      const OwnChanges::Marker own(self(request).invalidator_.own());
+      inner(request, arguments...);
+    }
+    static void call(fuse_req_t request, Arguments... arguments) noexcept {
+      Change<&edit>::call(request, arguments...);
+    }
+  };
 
   static fuse_lowlevel_ops make();
 };
@@ -94,37 +132,39 @@ fuse_lowlevel_ops Operations::Table::make() {
   fuse_lowlevel_ops out = {};
   out.init = &init;
   out.lookup = &Ask<&Operations::lookup>::call;
-  out.forget = &Call<&Operations::forget>::call;
+  out.forget = &On<&Operations::forget>::call;
   out.forget_multi = &Call<&Operations::forget_multi>::call;
   out.getattr = &Ask<&Operations::getattr>::call;
   out.open = &Ask<&Operations::open>::call;
-  out.read = &Call<&Operations::read>::call;
-  out.release = &Call<&Operations::release>::call;
+  out.read = &On<&Operations::read>::call;
+  out.release = &On<&Operations::release>::call;
   out.opendir = &Ask<&Operations::opendir>::call;
   out.readdir = &Ask<&Operations::readdir>::call;
   out.readdirplus = &Ask<&Operations::readdirplus>::call;
-  out.releasedir = &Call<&Operations::releasedir>::call;
-  out.statfs = &Call<&Operations::statfs>::call;
+  out.releasedir = &On<&Operations::releasedir>::call;
+  out.statfs = &On<&Operations::statfs>::call;
   out.getxattr = &Ask<&Operations::getxattr>::call;
   out.listxattr = &Ask<&Operations::listxattr>::call;
-  // Mounted read-only, so the kernel refuses these itself; but a mount can be made writable from
-  // outside (mount -o remount,rw).
-  out.setattr = &read_only;
-  out.mknod = &read_only;
-  out.mkdir = &read_only;
-  out.unlink = &read_only;
-  out.rmdir = &read_only;
-  out.symlink = &read_only;
-  out.rename = &read_only;
-  out.link = &read_only;
-  out.create = &read_only;
-  out.write = &read_only;
-  out.setxattr = &read_only;
-  out.removexattr = &read_only;
-  out.fallocate = &read_only;
-  out.copy_file_range = &read_only;
+  out.readlink = &On<&Operations::readlink>::call;
+  out.lseek = &On<&Operations::lseek>::call;
+  out.fsync = &On<&Operations::fsync>::call;
+  out.fsyncdir = &On<&Operations::fsyncdir>::call;
+  out.write = &Change<&On<&Operations::write>::call>::call;
+  out.fallocate = &Change<&On<&Operations::fallocate>::call>::call;
+  out.setattr = &Change<&Ask<&Operations::setattr>::call>::call;
+  out.setxattr = &Change<&On<&Operations::setxattr>::call>::call;
+  out.removexattr = &Change<&On<&Operations::removexattr>::call>::call;
+  out.create = &Edit<&On<&Operations::create>::call>::call;
+  out.mknod = &Edit<&On<&Operations::mknod>::call>::call;
+  out.mkdir = &Edit<&On<&Operations::mkdir>::call>::call;
+  out.symlink = &Edit<&Call<&Operations::symlink>::call>::call;
+  out.link = &Edit<&On<&Operations::link>::call>::call;
+  out.unlink = &Edit<&On<&Operations::unlink>::call>::call;
+  out.rmdir = &Edit<&On<&Operations::rmdir>::call>::call;
+  out.rename = &Edit<&On<&Operations::rename>::call>::call;
   // What is left out is answered with ENOSYS by libfuse, after which the kernel does it alone
-  // (locks, lseek, fsync) or not at all (ioctl, bmap). There are no symbolic links to read.
+  // (locks, copying a range) or not at all (ioctl, bmap), or has nothing to do (flush: nothing
+  // waits to be written when a file is closed).
   return out;
 }
 
@@ -140,10 +180,14 @@ void Operations::init(fuse_conn_info* connection) {
   const auto leave = [connection](unsigned flags) { connection->want &= ~flags; };
   want(static_cast<unsigned>(FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
                              FUSE_CAP_READDIRPLUS_AUTO));
-  // Answers are written from frames, which splice would copy into a pipe first. A node's bytes
-  // never change, so the kernel need not drop cached pages when times do.
+  // O_TRUNC is part of an open. What a symbolic link says never changes.
+  want(static_cast<unsigned>(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_CACHE_SYMLINKS));
+  // Answers are written from frames, which splice would copy into a pipe first. When bytes change
+  // that the kernel has cached it is told, so it need not drop them when times do. And it takes the
+  // set-user-ID away itself from what is written or given to somebody else.
   leave(static_cast<unsigned>(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-                              FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE));
+                              FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE |
+                              FUSE_CAP_HANDLE_KILLPRIV));
   if (limits_.async_direct) {
     want(static_cast<unsigned>(FUSE_CAP_ASYNC_DIO));
   } else {
@@ -151,8 +195,7 @@ void Operations::init(fuse_conn_info* connection) {
   }
   connection->max_read = limits_.max_request_bytes;
   connection->max_readahead = limits_.max_request_bytes;
-  // Read-only or not: from max_write libfuse computes how many pages the kernel may ask for at
-  // once.
+  // From this libfuse computes, too, how many pages the kernel may ask for at once.
   connection->max_write = limits_.max_request_bytes;
   connection->max_background = limits_.max_background;
   connection->congestion_threshold = limits_.max_background - limits_.max_background / 4;
@@ -176,14 +219,16 @@ void Operations::run_waiting(fuse_req_t request, tree::NodeId node,
 // Names and attributes.
 
 absl::Duration Operations::timeout_of(tree::NodeId parent) const {
-  return parent == blobs_ ? timeouts_.immutable : timeouts_.entry;
+  // Should the kernel have to forget everything, it cannot be made to forget the root of a mount.
+  const bool immutable = parent == places_.blobs && parent != places_.root;
+  return immutable ? timeouts_.immutable : timeouts_.entry;
 }
 
-void Operations::lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
+void Operations::lookup(fuse_req_t request, tree::NodeId parent, const char* name) {
   if (std::strlen(name) > NAME_MAX) return fail(request, ENAMETOOLONG);
   const absl::StatusOr<tree::Node> node = names_.lookup(parent, name);
   if (node.ok()) {
-    const fuse_entry_param entry = entry_of(*node, timeout_of(parent));
+    const fuse_entry_param entry = entry_of(as_open(*node), timeout_of(parent));
     fuse_reply_entry(request, &entry);
   } else if (absl::IsNotFound(node.status())) {
     const fuse_entry_param entry = negative_entry(timeouts_.negative);
@@ -193,7 +238,7 @@ void Operations::lookup(fuse_req_t request, fuse_ino_t parent, const char* name)
   }
 }
 
-void Operations::forget(fuse_req_t request, fuse_ino_t /*node*/, uint64_t /*lookups*/) {
+void Operations::forget(fuse_req_t request, tree::NodeId /*node*/, uint64_t /*lookups*/) {
   fuse_reply_none(request);
 }
 
@@ -201,239 +246,57 @@ void Operations::forget_multi(fuse_req_t request, size_t /*count*/, fuse_forget_
   fuse_reply_none(request);
 }
 
-absl::StatusOr<tree::Node> Operations::stat(tree::NodeId node) const {
-  absl::StatusOr<tree::Node> out = names_.stat(node);
-  if (out.ok()) return out;
-  std::optional<OpenFile> open = open_files_.find(node);
-  if (!open.has_value()) return out;
-  // An open file is left: of a name that is gone, or of an origin that is away for now.
-  if (absl::IsNotFound(out.status())) open->node.links = 0;
-  return open->node;
+/// A file that is open knows best what it is; the tree's rows follow what is written.
+tree::Node Operations::as_open(const tree::Node& node) const {
+  if (node.type != tree::NodeType::kFile) return node;
+  const std::shared_ptr<const OpenFile> open = open_files_.find(node.id);
+  return open == nullptr || open->file == nullptr ? node : open->file->node();
 }
 
-void Operations::getattr(fuse_req_t request, fuse_ino_t node, fuse_file_info* /*file*/) {
+absl::StatusOr<tree::Node> Operations::stat(tree::NodeId node) const {
+  const std::shared_ptr<const OpenFile> open = open_files_.find(node);
+  if (open != nullptr && open->file != nullptr) return open->file->node();
+  absl::StatusOr<tree::Node> out = names_.stat(node);
+  if (out.ok() || open == nullptr) return out;
+  // An open file is left: of a name that is gone, or of an origin that is away for now.
+  tree::Node left = open->node;
+  if (absl::IsNotFound(out.status())) left.links = 0;
+  return left;
+}
+
+void Operations::reply_attributes(fuse_req_t request, const tree::Node& node) {
+  struct stat attributes = attributes_of(node);
+  attributes.st_ino = inode_of(node.id);
+  fuse_reply_attr(request, &attributes, absl::ToDoubleSeconds(timeouts_.entry));
+}
+
+void Operations::getattr(fuse_req_t request, tree::NodeId node, fuse_file_info* /*file*/) {
   const absl::StatusOr<tree::Node> found = stat(node);
   if (!found.ok()) {
     return fail(request, errno_of_node(found.status()), found.status(), "stat", node);
   }
-  const struct stat attributes = attributes_of(*found);
-  fuse_reply_attr(request, &attributes, absl::ToDoubleSeconds(timeouts_.entry));
+  reply_attributes(request, *found);
 }
 
-void Operations::statfs(fuse_req_t request, fuse_ino_t node) {
+void Operations::statfs(fuse_req_t request, tree::NodeId node) {
   const absl::StatusOr<tree::Namespace::Counts> counts = names_.counts();
-  if (!counts.ok()) {
-    return fail(request, errno_of(counts.status()), counts.status(), "count what is under", node);
+  const absl::StatusOr<tree::Namespace::Space> space = names_.space();
+  const absl::Status& status = counts.ok() ? space.status() : counts.status();
+  if (!status.ok()) {
+    return fail(request, errno_of(status), status, "count what is under", node);
   }
   struct statvfs out = {};
   out.f_bsize = page::kPageSize;
   out.f_frsize = page::kPageSize;
-  out.f_blocks =
-      page::page_count(counts->blob_bytes);  // all of it used: nothing can be written here
-  out.f_files = counts->blobs + counts->names;
+  out.f_blocks = page::page_count(space->total_bytes);
+  out.f_bfree = space->free_bytes / page::kPageSize;
+  out.f_bavail = limits_.read_only ? 0 : out.f_bfree;
+  // No number of files is too many; one that is not empty takes a page.
+  out.f_ffree = out.f_bfree;
+  out.f_favail = out.f_bavail;
+  out.f_files = counts->blobs + counts->names + out.f_ffree;
   out.f_namemax = NAME_MAX;
   fuse_reply_statfs(request, &out);
-}
-
-// Files.
-
-void Operations::open(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
-  if ((file->flags & O_ACCMODE) != O_RDONLY || (file->flags & O_TRUNC) != 0) {
-    return fail(request, EROFS);
-  }
-  absl::StatusOr<OpenFile> opened = open_node(node);
-  if (!opened.ok()) {
-    return fail(request, errno_of_node(opened.status()), opened.status(), "open", node);
-  }
-  // A file's bytes never change while it is open, and mostly not at all; an image's do, by ways
-  // that the kernel does not see.
-  const bool is_image = opened->image != nullptr;
-  file->keep_cache = !is_image && opened->node.steady ? 1 : 0;
-  file->direct_io = is_image ? 1 : 0;
-  file->noflush = 1;
-  file->fh = open_files_.add(*std::move(opened));
-  const uint64_t handle = file->fh;
-  if (fuse_reply_open(request, file) == -ENOENT) {
-    open_files_.remove(handle);  // open(2) was interrupted: no RELEASE will come
-  }
-}
-
-absl::StatusOr<OpenFile> Operations::open_node(tree::NodeId node) {
-  OpenFile file;
-  BLOBCACHE_ASSIGN_OR_RETURN(file.node, names_.stat(node));
-  if (file.node.type == tree::NodeType::kImage) {
-    BLOBCACHE_ASSIGN_OR_RETURN(file.image, names_.open_image(node));
-  } else {
-    BLOBCACHE_ASSIGN_OR_RETURN(file.object, names_.open(node));
-  }
-  return file;
-}
-
-void Operations::release(fuse_req_t request, fuse_ino_t /*node*/, fuse_file_info* file) {
-  open_files_.remove(file->fh);
-  fuse_reply_err(request, 0);
-}
-
-void Operations::read(fuse_req_t request, fuse_ino_t node, size_t length, off_t offset,
-                      fuse_file_info* file) {
-  const OpenFile& opened = OpenFiles::file(file->fh);
-  const auto begin = static_cast<uint64_t>(offset);
-  if (opened.image != nullptr) return read_image(request, opened, begin, length);
-  page::Object& object = *opened.object;
-  const uint64_t size = object.size_bytes();
-  if (begin >= size || length == 0) {
-    fuse_reply_buf(request, nullptr, 0);
-    return;
-  }
-  const uint64_t wanted = std::min<uint64_t>(length, size - begin);
-  if (wanted >
-      page::Object::kMaxRead) {  // the kernel agreed to less, and a short answer means the end
-    return fail(request, EIO, absl::InternalError("longer than was agreed"), "read", node);
-  }
-  page::PinnedRange range;
-  if (object.try_read(begin, wanted, range)) return reply_range(request, range);
-  read_missing(request, object, begin, wanted);
-}
-
-void Operations::read_image(fuse_req_t request, const OpenFile& file, uint64_t offset,
-                            size_t length) {
-  // Held: once it is answered the kernel may give the file back, while read() is still on its way.
-  const std::shared_ptr<volume::Image> image = file.image;
-  const tree::NodeId node = file.node.id;
-  const uint64_t size = image->size_bytes();
-  if (offset >= size || length == 0) {
-    fuse_reply_buf(request, nullptr, 0);
-    return;
-  }
-  std::vector<std::byte> buffer(std::min<uint64_t>(length, size - offset));
-  const auto into = absl::MakeSpan(buffer);  // a vector's bytes stay where they are when it moves
-  // Counted, so that the end of the mount waits for it; an image's read cannot be interrupted.
-  const uint64_t id = pending_.begin();
-  image->read(offset, into,
-              [this, request, id, node, buffer = std::move(buffer)](absl::Status status) {
-                if (!status.ok()) {
-                  fail(request, errno_of(status), status, "read", node);
-                } else if (fuse_reply_buf(request, reinterpret_cast<const char*>(buffer.data()),
-                                          buffer.size()) == 0) {
-                  bytes_out_.fetch_add(buffer.size(), std::memory_order_relaxed);
-                }
-                pending_.end(id);
-              });
-}
-
-void Operations::read_missing(fuse_req_t request, page::Object& object, uint64_t offset,
-                              uint64_t length) {
-  const uint64_t id = pending_.begin();
-  fuse_req_interrupt_func(request, &Table::interrupted, reinterpret_cast<void*>(id));
-  if (pending_.why(id) != PendingReads::Ended::kByItself) {
-    pending_.end(id);
-    return fail(request, EINTR);
-  }
-  // The object stays: the kernel gives the file back (RELEASE) only after this request has been
-  // answered.
-  pending_.started(
-      id, object.read(offset, length,
-                      [this, request, id, &object](absl::StatusOr<page::PinnedRange> range) {
-                        finish_read(request, id, object, range);
-                        range = absl::CancelledError();  // unpins before the read counts as ended
-                        pending_.end(id);
-                      }));
-}
-
-void Operations::finish_read(fuse_req_t request, uint64_t id, const page::Object& object,
-                             const absl::StatusOr<page::PinnedRange>& range) {
-  if (range.ok()) return reply_range(request, *range);
-  switch (pending_.why(id)) {
-    case PendingReads::Ended::kInterrupted:
-      return fail(request, EINTR);
-    case PendingReads::Ended::kMountEnds:
-      return fail(request, ECONNABORTED);
-    case PendingReads::Ended::kByItself:
-      break;
-  }
-  const int error = errno_of(range.status());
-  if (is_our_trouble(error)) {
-    if (const auto left_out = log_limit_.admit(LogLimit::Clock::now())) {
-      spdlog::error("fuse: cannot read object {}: {} ({} more errors not shown)",
-                    object.key().hex(), base::message(range.status()), *left_out);
-    }
-  }
-  fail(request, error);
-}
-
-void Operations::reply_range(fuse_req_t request, const page::PinnedRange& range) {
-  const absl::Span<const iovec> pieces = range.pieces();
-  if (fuse_reply_iov(request, pieces.data(), static_cast<int>(pieces.size())) == 0) {
-    bytes_out_.fetch_add(range.size_bytes(), std::memory_order_relaxed);
-  }
-}
-
-// Directories. The tree's cookies carry a walk, so an open directory has no state here.
-
-void Operations::opendir(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
-  const absl::StatusOr<tree::Node> found = names_.stat(node);
-  if (!found.ok()) {
-    return fail(request, errno_of_node(found.status()), found.status(), "open directory", node);
-  }
-  if (found->type != tree::NodeType::kDirectory) return fail(request, ENOTDIR);
-  fuse_reply_open(request, file);
-}
-
-void Operations::readdir(fuse_req_t request, fuse_ino_t node, size_t room, off_t offset,
-                         fuse_file_info* /*file*/) {
-  list(request, node, room, offset, Listing::kNames);
-}
-
-void Operations::readdirplus(fuse_req_t request, fuse_ino_t node, size_t room, off_t offset,
-                             fuse_file_info* /*file*/) {
-  list(request, node, room, offset, Listing::kAttributes);
-}
-
-void Operations::releasedir(fuse_req_t request, fuse_ino_t /*node*/, fuse_file_info* /*file*/) {
-  fuse_reply_err(request, 0);
-}
-
-void Operations::list(fuse_req_t request, fuse_ino_t node, size_t room, off_t offset,
-                      Listing listing) {
-  constexpr size_t kMostBytes = size_t{64} << 10;  // the catalog is not held for longer at a time
-  DirectoryBuffer buffer(listing, std::min(room, kMostBytes));
-  const absl::Status status = fill(buffer, listing, node, offset);
-  // A directory that was removed while it was open is empty. After other errors what came before
-  // them counts; they come again when the kernel goes on.
-  if (!status.ok() && !absl::IsNotFound(status) && buffer.empty()) {
-    return fail(request, errno_of(status), status, "list directory", node);
-  }
-  fuse_reply_buf(request, buffer.bytes().data(), buffer.bytes().size());
-}
-
-absl::Status Operations::fill(DirectoryBuffer& buffer, Listing listing, tree::NodeId node,
-                              off_t offset) {
-  fuse_entry_param dot = {};  // no node: the kernel takes the name alone
-  dot.attr.st_mode = S_IFDIR;
-  dot.attr.st_ino = node;
-  if (offset < kAfterDot && !buffer.add(".", dot, kAfterDot)) return absl::OkStatus();
-  constexpr ino_t kUnknown = 0xffffffff;  // what libfuse gives for a parent, and nobody relies on
-  dot.attr.st_ino = node == tree::kRootNode ? tree::kRootNode : kUnknown;
-  if (offset < kAfterDotDot && !buffer.add("..", dot, kAfterDotDot)) return absl::OkStatus();
-
-  const absl::Duration timeout =
-      listing == Listing::kAttributes ? timeout_of(node) : absl::ZeroDuration();
-  uint64_t cookie = cookie_of_offset(std::max(offset, kAfterDotDot));
-  while (const size_t wanted = buffer.room_for()) {
-    std::vector<tree::NamedNode> entries;
-    BLOBCACHE_ASSIGN_OR_RETURN(entries, names_.list(node, cookie, wanted));
-    for (const tree::NamedNode& entry : entries) {
-      cookie = entry.cookie;
-      const std::optional<off_t> next = offset_of_cookie(cookie);
-      if (!next.has_value()) {
-        return base::error(absl::StatusCode::kInternal,
-                           fmt::format("no offset can carry cookie {}", cookie));
-      }
-      if (!buffer.add(entry.name, entry_of(entry.node, timeout), *next)) return absl::OkStatus();
-    }
-    if (entries.size() < wanted) break;
-  }
-  return absl::OkStatus();
 }
 
 // Errors.
@@ -445,7 +308,7 @@ void Operations::fail(fuse_req_t request, int error) {
 
 void Operations::fail(fuse_req_t request, int error, const absl::Status& status,
                       std::string_view what, tree::NodeId node) {
-  if (is_our_trouble(error)) {
+  if (is_our_trouble(status)) {
     if (const auto left_out = log_limit_.admit(LogLimit::Clock::now())) {
       spdlog::error("fuse: cannot {} node {}: {} ({} more errors not shown)", what, node,
                     base::message(status), *left_out);

@@ -1,7 +1,7 @@
 // The part of the operations that has extended attributes.
 
 #include <cerrno>
-#include <optional>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -22,22 +22,29 @@ absl::StatusOr<std::string> Operations::attribute(tree::NodeId node, std::string
   if (name == kDigestAttribute) {
     return found.digest.has_value() ? tree::format_digest(*found.digest) : std::string();
   }
+  if (name == kPinnedAttribute) return std::string(found.pinned ? "1" : "0");
+  if (name == kSettledAttribute) return std::string(found.settled ? "1" : "0");
+  if (!found.settled) return std::string();
   absl::StatusOr<page::ObjectRef> object = names_.open(node);
   if (absl::IsNotFound(object.status())) {
-    if (std::optional<OpenFile> open = open_files_.find(node)) object = std::move(open->object);
+    const std::shared_ptr<const OpenFile> open = open_files_.find(node);
+    if (open != nullptr) object = open->file ? open->file->content().object : open->object;
   }
   BLOBCACHE_RETURN_IF_ERROR(object.status());
+  if (*object == nullptr) return std::string();  // somebody writes by now
   const absl::StatusOr<page::Residency> residency = (*object)->residency();
   if (absl::IsNotFound(residency.status())) return std::string();  // no file that could tell
   BLOBCACHE_RETURN_IF_ERROR(residency.status());
   return format_residency(*residency);
 }
 
-void Operations::getxattr(fuse_req_t request, fuse_ino_t node, const char* name, size_t room) {
-  // The kernel and ls ask for attributes that no file has (security.*) all the time: no error of
-  // anyone's.
-  if (name != kDigestAttribute && name != kTierAttribute) {
-    fuse_reply_err(request, ENODATA);
+void Operations::getxattr(fuse_req_t request, tree::NodeId node, const char* name, size_t room) {
+  // The kernel and ls ask for attributes that no file has (security.*, system.*) all the time: no
+  // error of anyone's. Where whole kinds of them are not supported ls asks once, and not for each
+  // file.
+  if (name != kDigestAttribute && name != kTierAttribute && name != kPinnedAttribute &&
+      name != kSettledAttribute) {
+    fuse_reply_err(request, std::string_view(name).starts_with("user.") ? ENODATA : EOPNOTSUPP);
     return;
   }
   const absl::StatusOr<std::string> value = attribute(node, name);
@@ -52,7 +59,7 @@ void Operations::getxattr(fuse_req_t request, fuse_ino_t node, const char* name,
   reply_attribute(request, *value, room);
 }
 
-void Operations::listxattr(fuse_req_t request, fuse_ino_t node, size_t room) {
+void Operations::listxattr(fuse_req_t request, tree::NodeId node, size_t room) {
   const absl::StatusOr<tree::Node> found = stat(node);
   if (!found.ok()) {
     return fail(request, errno_of_node(found.status()), found.status(), "list attributes of", node);

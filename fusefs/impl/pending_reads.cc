@@ -49,7 +49,7 @@ void PendingReads::end(uint64_t id) {
   reads_.erase(id);
 }
 
-void PendingReads::cancel_all_and_wait() {
+void PendingReads::cancel_all() {
   std::vector<page::PendingRead> under_way;
   {
     absl::MutexLock lock(&mutex_);
@@ -59,6 +59,10 @@ void PendingReads::cancel_all_and_wait() {
     }
   }
   for (page::PendingRead& read : under_way) read.cancel();
+}
+
+void PendingReads::cancel_all_and_wait() {
+  cancel_all();
   absl::MutexLock lock(&mutex_);
   const auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return reads_.empty(); };
   mutex_.Await(absl::Condition(&none));

@@ -38,7 +38,9 @@ class PendingReads {
   /// The read was answered and holds nothing any more.
   void end(uint64_t id);
 
-  /// Ends all reads early and returns when each has been answered. No read may begin afterwards.
+  /// Ends all reads early, those that begin from now on, too.
+  void cancel_all();
+  /// The same, and returns when each has been answered. No read may begin afterwards.
   void cancel_all_and_wait();
 
   [[nodiscard]] size_t size() const;

@@ -4,11 +4,31 @@
 
 #include <cerrno>
 
+#include "base/status.h"
 #include "store/page/geometry.h"
 
 namespace blobcache::fusefs {
+namespace {
+
+mode_t kind_of(tree::NodeType type) {
+  switch (type) {
+    case tree::NodeType::kDirectory:
+      return S_IFDIR;
+    case tree::NodeType::kSymlink:
+      return S_IFLNK;
+    case tree::NodeType::kFile:
+    case tree::NodeType::kImage:
+      break;
+  }
+  return S_IFREG;
+}
+
+}  // namespace
 
 int errno_of(const absl::Status& status) {
+  if (const std::optional<int> told = base::posix_errno_of(status)) {
+    return *told == ENOSYS ? EOPNOTSUPP : *told;
+  }
   switch (status.code()) {
     case absl::StatusCode::kOk:
       return 0;
@@ -41,6 +61,11 @@ int errno_of_node(const absl::Status& status) {
   return error == ENOENT ? ESTALE : error;
 }
 
+bool is_our_trouble(const absl::Status& status) {
+  if (const std::optional<int> told = base::posix_errno_of(status)) return *told == EIO;
+  return is_our_trouble(errno_of(status));
+}
+
 bool is_our_trouble(int error) {
   return error == EIO || error == ENOSPC || error == ETIMEDOUT || error == EINVAL ||
          error == EOPNOTSUPP;
@@ -49,7 +74,7 @@ bool is_our_trouble(int error) {
 struct stat attributes_of(const tree::Node& node) {
   struct stat out = {};
   out.st_ino = node.id;
-  out.st_mode = node.mode | (node.type == tree::NodeType::kDirectory ? S_IFDIR : S_IFREG);
+  out.st_mode = node.mode | kind_of(node.type);
   out.st_nlink = node.links;
   out.st_uid = node.uid;
   out.st_gid = node.gid;
@@ -79,7 +104,7 @@ fuse_entry_param negative_entry(absl::Duration timeout) {
 
 std::string attribute_names(const tree::Node& node) {
   std::string out;
-  if (node.type != tree::NodeType::kFile) return out;
+  if (node.type != tree::NodeType::kFile || !node.settled) return out;
   if (node.digest.has_value()) out.append(kDigestAttribute).push_back('\0');
   out.append(kTierAttribute).push_back('\0');
   return out;

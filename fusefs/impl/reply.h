@@ -16,7 +16,8 @@ namespace blobcache::fusefs {
 
 // What the kernel is told, made from what the tree and the store say. Pure functions.
 
-/// The errno value that a status becomes; 0 for OK. Never ENOSYS, which would make the kernel stop
+/// The errno value that a status becomes: the one that it carries (base::posix_errno_of), else what
+/// its code says; 0 for OK. Never ENOSYS, which would make the kernel stop
 /// sending the operation for as long as the mount lives.
 [[nodiscard]] int errno_of(const absl::Status& status);
 
@@ -27,6 +28,8 @@ namespace blobcache::fusefs {
 /// Whether the reply is worth a line in the log: something is wrong here, not with what the caller
 /// asked.
 [[nodiscard]] bool is_our_trouble(int error);
+/// The same about a status: one that carries its errno was made for the caller.
+[[nodiscard]] bool is_our_trouble(const absl::Status& status);
 
 /// What stat(2) shows. st_blocks is the size in units of 512 bytes, rounded up: every byte can be
 /// read, wherever its page is now.
@@ -47,8 +50,11 @@ struct Timeouts {
 // Extended attributes of files. Directories have none.
 inline constexpr std::string_view kDigestAttribute = "user.blobcache.digest";
 inline constexpr std::string_view kTierAttribute = "user.blobcache.tier";
+inline constexpr std::string_view kPinnedAttribute = "user.blobcache.pinned";
+inline constexpr std::string_view kSettledAttribute = "user.blobcache.settled";
 
-/// The names as listxattr(2) returns them: each ended by a NUL.
+/// The names as listxattr(2) returns them: each ended by a NUL. Without the last two, which say how
+/// a file is held: who copies a file with its attributes does not mean to pin the copy.
 [[nodiscard]] std::string attribute_names(const tree::Node& node);
 
 /// "memory=N disk=N pages=N": the pages of the object, and how many of them each local tier holds.

@@ -4,6 +4,10 @@
 #include <stdexcept>
 #include <utility>
 
+#include "store/tree/files.h"
+#include "store/tree/name_editor.h"
+#include "test/fusefs/fake_files.h"
+
 namespace blobcache::fusefs {
 
 std::byte pattern_byte(uint64_t seed, uint64_t offset) {
@@ -99,18 +103,29 @@ void TestSource::cancel(uint64_t id) {
   done(absl::CancelledError("the fetch was cancelled"));
 }
 
-FakeTree::FakeTree(page::PageStore& store) : store_(store) {
-  Entry root;
-  root.node.id = tree::kRootNode;
-  root.node.type = tree::NodeType::kDirectory;
-  root.node.mode = 0755;
+FakeTree::FakeTree(page::PageStore& store)
+    : store_(store),
+      editor_(std::make_unique<FakeEditor>(*this)),
+      files_(std::make_unique<FakeFiles>(*this)) {
+  auto root = std::make_shared<FakeEntry>();
+  root->node.id = tree::kRootNode;
+  root->node.type = tree::NodeType::kDirectory;
+  root->node.mode = 0755;
   {
     absl::MutexLock lock(&mutex_);
     entries_.emplace(tree::kRootNode, std::move(root));
   }
   add_directory("blobs");
-  add_directory("files");
+  const tree::NodeId files = add_directory("files");
+  add_directory("volumes");
+  absl::MutexLock lock(&mutex_);
+  find(files)->beneath_files = true;
 }
+
+FakeTree::~FakeTree() = default;
+
+tree::NameEditor& FakeTree::editor() { return *editor_; }
+tree::Files& FakeTree::files() { return *files_; }
 
 FakeTree::Place FakeTree::place(std::string_view path) {
   const size_t slash = path.rfind('/');
@@ -118,7 +133,32 @@ FakeTree::Place FakeTree::place(std::string_view path) {
   return {resolve(path.substr(0, slash)).value().id, std::string(path.substr(slash + 1))};
 }
 
-tree::NodeId FakeTree::insert(std::string_view path, Entry entry) {
+FakeTree::EntryRef FakeTree::find(tree::NodeId id) {
+  const auto found = entries_.find(id);
+  return found == entries_.end() ? nullptr : found->second;
+}
+
+FakeTree::EntryRef FakeTree::child(tree::NodeId parent, std::string_view name) {
+  const EntryRef directory = find(parent);
+  if (directory == nullptr) return nullptr;
+  const auto found = directory->children.find(name);
+  return found == directory->children.end() ? nullptr : find(found->second);
+}
+
+tree::Node FakeTree::node_of(const FakeEntry& entry) {
+  tree::Node node = entry.node;
+  if (entry.image != nullptr) node.size_bytes = entry.image->size_bytes();
+  return node;
+}
+
+void FakeTree::drop(tree::NodeId id) {
+  const EntryRef entry = find(id);
+  if (entry->node.type != tree::NodeType::kDirectory && --entry->node.links > 0) return;
+  entry->node.links = 0;
+  entries_.erase(id);
+}
+
+tree::NodeId FakeTree::insert(std::string_view path, FakeEntry entry) {
   const Place where = place(path);
   tree::NodeId id = 0;
   {
@@ -127,23 +167,25 @@ tree::NodeId FakeTree::insert(std::string_view path, Entry entry) {
     entry.node.id = id;
     entry.node.modified = absl::FromUnixSeconds(1'700'000'000) + absl::Nanoseconds(123456789);
     entry.node.changed = entry.node.modified;
-    entries_.emplace(id, std::move(entry));
-    const auto [old, inserted] = entries_.at(where.parent).children.emplace(where.name, id);
-    if (!inserted) entries_.erase(std::exchange(old->second, id));
+    const EntryRef parent = find(where.parent);
+    entry.beneath_files = parent->beneath_files;
+    entries_.emplace(id, std::make_shared<FakeEntry>(std::move(entry)));
+    const auto [old, inserted] = parent->children.emplace(where.name, id);
+    if (!inserted) drop(std::exchange(old->second, id));
   }
   tell(where);
   return id;
 }
 
 tree::NodeId FakeTree::add_directory(std::string_view path) {
-  Entry entry;
+  FakeEntry entry;
   entry.node.type = tree::NodeType::kDirectory;
   entry.node.mode = 0755;
   return insert(path, std::move(entry));
 }
 
 tree::NodeId FakeTree::add_file(std::string_view path, uint64_t size, uint64_t seed) {
-  Entry entry;
+  FakeEntry entry;
   entry.node.size_bytes = size;
   entry.node.mode = 0444;
   entry.source = std::make_shared<TestSource>(seed);
@@ -156,72 +198,116 @@ tree::NodeId FakeTree::add_file(std::string_view path, uint64_t size, uint64_t s
   return insert(path, std::move(entry));
 }
 
-tree::NodeId FakeTree::add_stored_file(std::string_view path, uint64_t size, uint64_t seed) {
-  Entry entry;
-  entry.node.size_bytes = size;
-  entry.node.mode = 0444;
-  const std::string bytes = pattern(seed, 0, size);
-  auto writer = store_.create(page::Retention::kKept, size).value();
+page::ObjectSpec FakeTree::store_bytes(std::string_view bytes) {
+  page::ObjectSpec spec;
+  auto writer = store_.create(page::Retention::kKept, bytes.size()).value();
   const absl::Status appended =
       writer->append({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()});
   if (!appended.ok()) throw std::runtime_error("append");
   const auto id = page::Incarnation::random();
-  std::copy(id.bytes.begin(), id.bytes.end(), entry.spec.key.bytes.begin());
-  const page::SealedObject sealed =
-      writer->seal(entry.spec.key, {.text = "test", .records = {}}).value();
+  std::copy(id.bytes.begin(), id.bytes.end(), spec.key.bytes.begin());
+  const page::SealedObject sealed = writer->seal(spec.key, {.text = "test", .records = {}}).value();
   writer->keep();
-  entry.spec.incarnation = sealed.incarnation;
-  entry.spec.size_bytes = size;
-  entry.spec.retention = page::Retention::kKept;
-  entry.spec.inline_map = sealed.inline_map;
+  spec.incarnation = sealed.incarnation;
+  spec.size_bytes = bytes.size();
+  spec.retention = page::Retention::kKept;
+  spec.inline_map = sealed.inline_map;
+  return spec;
+}
+
+tree::NodeId FakeTree::add_stored_file(std::string_view path, uint64_t size, uint64_t seed) {
+  FakeEntry entry;
+  entry.node.size_bytes = size;
+  entry.node.mode = 0444;
+  entry.spec = store_bytes(pattern(seed, 0, size));
   entry.node.digest = entry.spec.key;
   return insert(path, std::move(entry));
 }
 
-TestSource& FakeTree::source(tree::NodeId file) {
-  absl::MutexLock lock(&mutex_);
-  return *entries_.at(file).source;
+std::shared_ptr<FakeImage> FakeTree::add_image(std::string_view path, std::string bytes,
+                                               mode_t mode) {
+  FakeEntry entry;
+  entry.node.type = tree::NodeType::kImage;
+  entry.node.mode = mode;
+  entry.image = std::make_shared<FakeImage>(std::move(bytes), FakeImage::Size::kFixed, later_);
+  std::shared_ptr<FakeImage> image = entry.image;
+  insert(path, std::move(entry));
+  return image;
 }
 
-absl::StatusOr<tree::Node> FakeTree::child(tree::NodeId parent, std::string_view name) {
-  const auto directory = entries_.find(parent);
-  if (directory == entries_.end()) return absl::NotFoundError("no such directory");
-  const auto found = directory->second.children.find(name);
-  if (found == directory->second.children.end()) return absl::NotFoundError("no such name");
-  return entries_.at(found->second).node;
+void FakeTree::settle(std::string_view path) {
+  const tree::NodeId id = resolve(path).value().id;
+  page::ObjectSpec spec = store_bytes(written(path));
+  const absl::MutexLock lock(&mutex_);
+  const EntryRef entry = find(id);
+  entry->image = nullptr;
+  entry->node.size_bytes = spec.size_bytes;
+  entry->node.digest = spec.key;
+  entry->node.settled = true;
+  entry->spec = std::move(spec);
+}
+
+std::string FakeTree::written(std::string_view path) {
+  const tree::NodeId id = resolve(path).value().id;
+  std::shared_ptr<FakeImage> image;
+  {
+    const absl::ReaderMutexLock lock(&mutex_);
+    image = find(id)->image;
+  }
+  return image == nullptr ? "nothing written" : image->bytes();
+}
+
+void FakeTree::set_space(const Space& space) {
+  const absl::MutexLock lock(&mutex_);
+  space_ = space;
+}
+
+absl::StatusOr<tree::Namespace::Space> FakeTree::space() {
+  const absl::ReaderMutexLock lock(&mutex_);
+  return space_;
+}
+
+uint64_t FakeTree::name_syncs() const { return editor_->syncs(); }
+
+TestSource& FakeTree::source(tree::NodeId file) {
+  absl::MutexLock lock(&mutex_);
+  return *entries_.at(file)->source;
 }
 
 absl::StatusOr<tree::Node> FakeTree::resolve(std::string_view path) {
   absl::ReaderMutexLock lock(&mutex_);
-  absl::StatusOr<tree::Node> at = entries_.at(tree::kRootNode).node;
-  while (at.ok() && !path.empty()) {
+  EntryRef at = find(tree::kRootNode);
+  while (at != nullptr && !path.empty()) {
     const size_t slash = std::min(path.find('/'), path.size());
-    at = child(at->id, path.substr(0, slash));
+    at = child(at->node.id, path.substr(0, slash));
     path.remove_prefix(std::min(slash + 1, path.size()));
   }
-  return at;
+  if (at == nullptr) return absl::NotFoundError("no such path");
+  return node_of(*at);
 }
 
 absl::StatusOr<tree::Node> FakeTree::lookup(tree::NodeId parent, std::string_view name) {
   absl::ReaderMutexLock lock(&mutex_);
-  return child(parent, name);
+  const EntryRef found = child(parent, name);
+  if (found == nullptr) return absl::NotFoundError("no such name");
+  return node_of(*found);
 }
 
 absl::StatusOr<tree::Node> FakeTree::stat(tree::NodeId node) {
   absl::ReaderMutexLock lock(&mutex_);
-  const auto found = entries_.find(node);
-  if (found == entries_.end()) return absl::NotFoundError("no such node");
-  return found->second.node;
+  const EntryRef found = find(node);
+  if (found == nullptr) return absl::NotFoundError("no such node");
+  return node_of(*found);
 }
 
 absl::StatusOr<std::vector<tree::NamedNode>> FakeTree::list(tree::NodeId directory, uint64_t cookie,
                                                             size_t limit) {
   absl::ReaderMutexLock lock(&mutex_);
-  const auto found = entries_.find(directory);
-  if (found == entries_.end()) return absl::NotFoundError("no such directory");
+  const EntryRef found = find(directory);
+  if (found == nullptr) return absl::NotFoundError("no such directory");
   std::vector<tree::NamedNode> out;
-  for (const auto& [name, id] : found->second.children) {
-    if (id > cookie) out.push_back({name, entries_.at(id).node, id});
+  for (const auto& [name, id] : found->children) {
+    if (id > cookie) out.push_back({name, node_of(*find(id)), id});
   }
   std::sort(out.begin(), out.end(),
             [](const auto& a, const auto& b) { return a.cookie < b.cookie; });
@@ -231,13 +317,16 @@ absl::StatusOr<std::vector<tree::NamedNode>> FakeTree::list(tree::NodeId directo
 
 absl::StatusOr<page::ObjectRef> FakeTree::open(tree::NodeId node) {
   absl::ReaderMutexLock lock(&mutex_);
-  const auto found = entries_.find(node);
-  if (found == entries_.end()) return absl::NotFoundError("no such node");
-  return store_.attach(found->second.spec);
+  const EntryRef found = find(node);
+  if (found == nullptr) return absl::NotFoundError("no such node");
+  return store_.attach(found->spec);
 }
 
-absl::StatusOr<std::shared_ptr<volume::Image>> FakeTree::open_image(tree::NodeId /*node*/) {
-  return absl::UnimplementedError("no images here");
+absl::StatusOr<std::shared_ptr<volume::Image>> FakeTree::open_image(tree::NodeId node) {
+  absl::ReaderMutexLock lock(&mutex_);
+  const EntryRef found = find(node);
+  if (found == nullptr || found->image == nullptr) return absl::NotFoundError("no such image");
+  return found->image;
 }
 
 absl::StatusOr<std::unique_ptr<tree::BlobWriter>> FakeTree::put(std::string_view,
@@ -254,14 +343,25 @@ absl::Status FakeTree::remove(std::string_view path) {
   const Place where = place(path);
   {
     absl::MutexLock lock(&mutex_);
-    auto& children = entries_.at(where.parent).children;
+    auto& children = find(where.parent)->children;
     const auto found = children.find(where.name);
     if (found == children.end()) return absl::NotFoundError("no such name");
-    entries_.erase(found->second);
+    drop(found->second);
     children.erase(found);
   }
   tell(where);
   return absl::OkStatus();
+}
+
+void FakeTree::tell_content(tree::NodeId file, uint64_t offset, uint64_t length) {
+  std::vector<tree::NamespaceListener*> listeners;
+  {
+    absl::MutexLock lock(&mutex_);
+    listeners = listeners_;
+  }
+  for (tree::NamespaceListener* listener : listeners) {
+    listener->on_content_changed(file, offset, length);
+  }
 }
 
 void FakeTree::tell(const Place& place) {
@@ -285,12 +385,22 @@ void FakeTree::remove_listener(tree::NamespaceListener* listener) {
   std::erase(listeners_, listener);
 }
 
-absl::StatusOr<tree::Node> FakeTree::pin(std::string_view /*path*/) {
-  return absl::UnimplementedError("not in a fake tree");
+void FakeTree::set_pinned(std::string_view path, bool pinned) {
+  absl::MutexLock lock(&mutex_);
+  for (auto& [id, entry] : entries_) {
+    const auto& digest = entry->node.digest;
+    if (digest.has_value() && path == "blobs/" + digest->hex()) entry->node.pinned = pinned;
+  }
 }
 
-absl::StatusOr<tree::Node> FakeTree::unpin(std::string_view /*path*/) {
-  return absl::UnimplementedError("not in a fake tree");
+absl::StatusOr<tree::Node> FakeTree::pin(std::string_view path) {
+  set_pinned(path, true);
+  return tree::Node();
+}
+
+absl::StatusOr<tree::Node> FakeTree::unpin(std::string_view path) {
+  set_pinned(path, false);
+  return tree::Node();
 }
 
 absl::StatusOr<tree::Evicted> FakeTree::evict(std::string_view /*path*/, tree::EvictFrom /*from*/) {
@@ -310,9 +420,9 @@ absl::StatusOr<tree::Namespace::Counts> FakeTree::counts() {
   absl::ReaderMutexLock lock(&mutex_);
   Counts out;
   for (const auto& [id, entry] : entries_) {
-    if (entry.node.type != tree::NodeType::kFile) continue;
+    if (entry->node.type != tree::NodeType::kFile) continue;
     ++out.blobs;
-    out.blob_bytes += entry.node.size_bytes;
+    out.blob_bytes += node_of(*entry).size_bytes;
   }
   return out;
 }

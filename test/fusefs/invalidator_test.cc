@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <limits>
 #include <vector>
 
 namespace blobcache::fusefs {
@@ -13,6 +14,9 @@ class FakeCache final : public KernelCache {
  public:
   void forget_name(tree::NodeId parent, const std::string& name) override {
     told(fmt::format("{}/{}", parent, name));
+  }
+  void forget_content(tree::NodeId file, uint64_t offset, uint64_t length) override {
+    told(fmt::format("{}[{}+{}]", file, offset, length));
   }
   void forget_all() override { told("all"); }
 
@@ -86,6 +90,55 @@ TEST_CASE("fusefs invalidator: stopping drops what is queued, twice is once") {
   invalidator.on_name_changed(1, "late");
   CHECK(cache.wait_for(0).size() <= 2);
   CHECK(cache.wait_for(0).back() != "1/late");
+}
+
+TEST_CASE("fusefs invalidator: changes of one file's bytes that wait are told as one") {
+  FakeCache cache;
+  cache.hold();
+  Invalidator invalidator(cache);
+  invalidator.start();
+  invalidator.on_content_changed(9, 0, 1);
+  REQUIRE(cache.wait_for(1).size() == 1);
+  invalidator.on_content_changed(7, 4096, 100);
+  invalidator.on_content_changed(8, 5, 6);
+  invalidator.on_content_changed(7, 100, 10);
+  invalidator.on_content_changed(7, 9000, 10);
+  cache.let_go();
+  CHECK(cache.wait_for(3) == std::vector<std::string>{"9[0+1]", "7[100+8910]", "8[5+6]"});
+  invalidator.on_content_changed(7, 1, std::numeric_limits<uint64_t>::max());
+  CHECK(cache.wait_for(4).back() ==
+        fmt::format("7[1+{}]", std::numeric_limits<uint64_t>::max() - 1));
+}
+
+TEST_CASE("fusefs invalidator: too many files' bytes make the kernel forget everything, once") {
+  FakeCache cache;
+  cache.hold();
+  Invalidator invalidator(cache, 2);
+  invalidator.start();
+  invalidator.on_content_changed(1, 0, 1);
+  REQUIRE(cache.wait_for(1).size() == 1);
+  for (tree::NodeId node = 2; node < 10; ++node) invalidator.on_content_changed(node, 0, 1);
+  cache.let_go();
+  CHECK(cache.wait_for(2) == std::vector<std::string>{"1[0+1]", "all"});
+  invalidator.on_content_changed(5, 0, 1);
+  CHECK(cache.wait_for(3).back() == "5[0+1]");
+}
+
+TEST_CASE("fusefs invalidator: what the mount itself changes is not told to it") {
+  FakeCache cache;
+  Invalidator invalidator(cache);
+  invalidator.start();
+  {
+    const OwnChanges::Marker own(invalidator.own());
+    invalidator.on_name_changed(3, "mine");
+    invalidator.on_content_changed(4, 0, 1);
+  }
+  invalidator.own().begin({5, 10, 20});
+  invalidator.on_content_changed(5, 10, 20);
+  invalidator.on_content_changed(5, 10, 20);  // another mount's
+  invalidator.own().end({5, 10, 20});
+  invalidator.on_name_changed(3, "another's");
+  CHECK(cache.wait_for(2) == std::vector<std::string>{"5[10+20]", "3/another's"});
 }
 
 }  // namespace

@@ -1,10 +1,11 @@
 // Names that change under a mount whose timeouts are an hour, and all that a read-only mount
-// refuses.
+// refuses. What is changed through the mount: mount_edit_test.cc.
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/time.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -115,6 +116,9 @@ void refuses_all_writes(MountedTree& mounted) {
   const std::string fresh = mounted.at("files/new").string();
   const std::string directory = mounted.at("files").string();
   const timeval times[2] = {};
+  struct statvfs system = {};
+  REQUIRE(::statvfs(file.c_str(), &system) == 0);
+  CHECK(system.f_bavail == 0);
   CHECK(error_of(::open(file.c_str(), O_WRONLY)) == EROFS);
   CHECK(error_of(::open(file.c_str(), O_RDWR)) == EROFS);
   CHECK(error_of(::open(file.c_str(), O_RDONLY | O_TRUNC)) == EROFS);
@@ -136,16 +140,16 @@ void refuses_all_writes(MountedTree& mounted) {
   CHECK_FALSE(is_there(fresh));
 }
 
-TEST_CASE("fusefs mount: nothing can be written") {
+TEST_CASE("fusefs mount: nothing can be written through one that is read-only") {
   if (!can_mount()) return;
-  MountedTree mounted;
+  MountedTree mounted([](MountOptions& options) { options.read_only = true; });
   mounted.tree().add_file("files/a", 1, 1);
   refuses_all_writes(mounted);
 }
 
-TEST_CASE("fusefs mount: nothing can be written when somebody makes the mount writable") {
+TEST_CASE("fusefs mount: nor when somebody makes the mount writable") {
   if (!can_mount()) return;
-  MountedTree mounted;
+  MountedTree mounted([](MountOptions& options) { options.read_only = true; });
   mounted.tree().add_file("files/a", 1, 1);
   if (::mount(nullptr, mounted.at("").c_str(), nullptr, MS_REMOUNT | MS_NOSUID | MS_NODEV,
               nullptr) != 0) {

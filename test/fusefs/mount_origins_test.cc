@@ -8,9 +8,11 @@
 #include <array>
 #include <cerrno>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -74,6 +76,29 @@ int stat_error(const std::filesystem::path& path) {
 }
 
 using Names = std::vector<std::string>;
+
+TEST_CASE("fusefs origins: one of them, or a directory of it, can be the root of a mount") {
+  if (!can_mount()) return;
+  MountedOrigins mounted;
+  for (const auto& [subtree, file] :
+       {std::pair("origins/hub", "dir/a"), std::pair("origins/hub/dir", "a")}) {
+    const TempDir other;
+    MountOptions options = MountedTree::options_for(std::filesystem::canonical(other.path()));
+    options.subtree = subtree;
+    const auto part = Mount::start(options, mounted.names(), nullptr);
+    REQUIRE_MESSAGE(part.ok(), part.status().ToString());
+    CHECK(read_at(open_file(options.mountpoint / file).get(), 0, 4096) == "content");
+    CHECK(stat_error(options.mountpoint / "nothing") == ENOENT);
+    CHECK(stat_error(options.mountpoint) == 0);
+    const std::filesystem::directory_iterator entries(options.mountpoint);
+    CHECK(std::distance(begin(entries), end(entries)) ==
+          (subtree == std::string("origins/hub") ? 3 : 1));
+  }
+  const TempDir other;
+  MountOptions options = MountedTree::options_for(std::filesystem::canonical(other.path()));
+  options.subtree = "origins/hub/none";
+  CHECK(absl::IsNotFound(Mount::start(options, mounted.names(), nullptr).status()));
+}
 
 TEST_CASE("fusefs origins: are listed, looked up and read") {
   if (!can_mount()) return;

@@ -75,6 +75,10 @@ TEST_CASE("fusefs mountpoint: bad ones are refused with a sentence") {
   CHECK(absl::IsNotFound(refusal(dir.path() / "missing")));
   CHECK(says(refusal(dir.path() / "missing"), "does not exist"));
 
+  std::filesystem::create_symlink(dir.path() / "missing", dir.path() / "dangling");
+  CHECK(absl::IsNotFound(refusal(dir.path() / "dangling")));
+  CHECK(says(refusal(dir.path() / "dangling"), "symbolic link to what does not exist"));
+
   CHECK(absl::IsFailedPrecondition(refusal(file)));
   CHECK(says(refusal(file), "not a directory"));
   CHECK_FALSE(refusal(file / "beneath").ok());

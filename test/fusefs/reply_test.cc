@@ -4,6 +4,8 @@
 
 #include <cerrno>
 
+#include "base/status.h"
+
 namespace blobcache::fusefs {
 namespace {
 
@@ -45,6 +47,18 @@ TEST_CASE("fusefs reply: what is logged is what somebody must look into") {
   CHECK_FALSE(is_our_trouble(EACCES));
 }
 
+TEST_CASE("fusefs reply: an errno that a status carries goes before its code, and is no trouble") {
+  CHECK(errno_of(base::posix_error(ENOTEMPTY, "why")) == ENOTEMPTY);
+  CHECK(errno_of(base::posix_error(EISDIR, "why")) == EISDIR);
+  CHECK(errno_of(base::posix_error(ENOSYS, "why")) == EOPNOTSUPP);
+  CHECK(errno_of_node(base::posix_error(ENOENT, "why")) == ESTALE);
+  CHECK_FALSE(is_our_trouble(base::posix_error(EINVAL, "into itself")));
+  CHECK_FALSE(is_our_trouble(base::posix_error(ENOSPC, "full")));
+  CHECK(is_our_trouble(base::posix_error(EIO, "damaged")));
+  CHECK(is_our_trouble(with(absl::StatusCode::kResourceExhausted)));
+  CHECK_FALSE(is_our_trouble(with(absl::StatusCode::kNotFound)));
+}
+
 TEST_CASE("fusefs reply: attributes") {
   tree::Node node;
   node.id = 4711;
@@ -72,6 +86,8 @@ TEST_CASE("fusefs reply: attributes") {
   node.mode = 0500;
   CHECK(attributes_of(node).st_mode == (S_IFDIR | 0500));
   CHECK(attribute_names(node).empty());
+  node.type = tree::NodeType::kSymlink;
+  CHECK(attributes_of(node).st_mode == (S_IFLNK | 0500));
 }
 
 TEST_CASE("fusefs reply: entries carry their timeouts") {
@@ -92,6 +108,8 @@ TEST_CASE("fusefs reply: extended attributes") {
   CHECK(attribute_names(node) == "user.blobcache.tier\0"s);
   node.digest.emplace();
   CHECK(attribute_names(node) == "user.blobcache.digest\0user.blobcache.tier\0"s);
+  node.settled = false;
+  CHECK(attribute_names(node).empty());
 
   page::Residency residency;
   residency.pages = 100;

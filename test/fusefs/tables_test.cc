@@ -1,9 +1,11 @@
 #include <doctest/doctest.h>
 
 #include <thread>
+#include <vector>
 
 #include "fusefs/impl/log_limit.h"
 #include "fusefs/impl/open_files.h"
+#include "fusefs/impl/own_changes.h"
 #include "fusefs/impl/pending_reads.h"
 
 namespace blobcache::fusefs {
@@ -23,15 +25,80 @@ TEST_CASE("fusefs open files: a handle finds its file until it is closed") {
   CHECK(first != 0);
   CHECK(files.size() == 2);
   CHECK(OpenFiles::file(second).node.id == 10);
-  CHECK(files.find(10).has_value());
-  CHECK_FALSE(files.find(11).has_value());
+  CHECK(files.find(10) != nullptr);
+  CHECK(files.find(11) == nullptr);
+  CHECK(files.nodes() == std::vector<tree::NodeId>{10});
   files.remove(first);
   files.remove(first);
   CHECK(files.size() == 1);
-  CHECK(files.find(10).has_value());
+  CHECK(OpenFiles::file(second).node.id == 10);
+  CHECK(files.find(10) != nullptr);
   files.clear();
   CHECK(files.size() == 0);
-  CHECK_FALSE(files.find(10).has_value());
+  CHECK(files.find(10) == nullptr);
+}
+
+TEST_CASE("fusefs open files: a node is found until its last handle is closed") {
+  OpenFiles files;
+  const uint64_t first = files.add(file_of(10));
+  const uint64_t other = files.add(file_of(11));
+  const uint64_t last = files.add(file_of(10));
+  files.remove(first);
+  CHECK(files.find(10) != nullptr);
+  files.remove(last);
+  CHECK(files.find(10) == nullptr);
+  CHECK(files.nodes() == std::vector<tree::NodeId>{11});
+  files.remove(other);
+  CHECK(files.nodes().empty());
+}
+
+TEST_CASE("fusefs open files: who may write is known") {
+  OpenFiles files;
+  OpenFile written = file_of(10);
+  written.is_written = true;
+  const uint64_t first = files.add(file_of(10));
+  CHECK(files.written_nodes().empty());
+  const uint64_t second = files.add(written);
+  const uint64_t third = files.add(written);
+  CHECK(files.written_nodes() == absl::flat_hash_set<tree::NodeId>{10});
+  files.remove(second);
+  files.remove(third);
+  CHECK(files.written_nodes().empty());
+  files.remove(first);
+}
+
+TEST_CASE("fusefs own changes: a marker is this thread's, and this mount's") {
+  const OwnChanges mine;
+  const OwnChanges others;
+  CHECK_FALSE(mine.by_this_thread());
+  {
+    const OwnChanges::Marker marker(mine);
+    CHECK(mine.by_this_thread());
+    CHECK_FALSE(others.by_this_thread());
+    {
+      const OwnChanges::Marker inner(others);
+      CHECK(others.by_this_thread());
+      CHECK_FALSE(mine.by_this_thread());
+    }
+    CHECK(mine.by_this_thread());
+    std::thread([&] { CHECK_FALSE(mine.by_this_thread()); }).join();
+  }
+  CHECK_FALSE(mine.by_this_thread());
+}
+
+TEST_CASE("fusefs own changes: bytes are known by their place, and once") {
+  OwnChanges own;
+  own.begin({3, 100, 10});
+  own.begin({3, 100, 10});
+  own.begin({4, 100, 10});
+  CHECK_FALSE(own.take({3, 100, 11}));
+  CHECK_FALSE(own.take({5, 100, 10}));
+  CHECK(own.take({3, 100, 10}));
+  CHECK(own.take({3, 100, 10}));
+  CHECK_FALSE(own.take({3, 100, 10}));
+  own.end({3, 100, 10});  // it was told of already
+  own.end({4, 100, 10});
+  CHECK_FALSE(own.take({4, 100, 10}));
 }
 
 TEST_CASE("fusefs pending reads: why a read ended") {
