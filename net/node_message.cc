@@ -15,6 +15,8 @@ v1::Node::Type to_type(tree::NodeType type) {
       return v1::Node::FILE;
     case tree::NodeType::kImage:
       return v1::Node::VOLUME;
+    case tree::NodeType::kSymlink:
+      return v1::Node::SYMLINK;
   }
   return v1::Node::TYPE_UNSPECIFIED;
 }

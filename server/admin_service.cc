@@ -98,9 +98,14 @@ void fill(const Snapshot& snapshot, v1::StatusResponse& out) {
     out.set_blob_bytes(snapshot.counts->blob_bytes);
     out.set_names(snapshot.counts->names);
     out.set_unnamed_blobs(snapshot.counts->unnamed_blobs);
+    out.set_unsettled_files(snapshot.counts->unsettled_files);
   }
-  for (const std::filesystem::path& mountpoint : snapshot.mounts) {
-    out.add_mounts()->set_mountpoint(mountpoint.native());
+  for (const MountView& mount : snapshot.mounts) {
+    v1::MountStatus* status = out.add_mounts();
+    status->set_mountpoint(mount.mountpoint.native());
+    status->set_subtree(mount.subtree);
+    status->set_read_only(mount.read_only);
+    status->set_no_exec(mount.no_exec);
   }
   for (const Listener& listener : snapshot.listeners) {
     v1::ListenerStatus* status = out.add_listeners();
@@ -283,8 +288,12 @@ class AdminServiceImpl final : public v1::Admin::Service {
     if (grpc::Status checked = check_mountpoint(request->mountpoint()); !checked.ok()) {
       return checked;
     }
-    const absl::Status mounted = parts_.mounts.add(request->mountpoint());
-    if (mounted.ok()) spdlog::info("mounted on {}", request->mountpoint());
+    const MountView wanted = {.mountpoint = request->mountpoint(),
+                              .subtree = request->subtree(),
+                              .read_only = request->read_only(),
+                              .no_exec = request->no_exec()};
+    const absl::Status mounted = parts_.mounts.add(wanted);
+    if (mounted.ok()) spdlog::info("mounted on {}", wanted.to_string());
     return to_grpc(mounted);
   }
 

@@ -42,6 +42,7 @@ struct Config {
     DirectIoMode direct_io = DirectIoMode::kAuto;
     std::string eviction = "s3-tinylfu";
     absl::Duration unnamed_ttl = absl::Hours(24);
+    absl::Duration settle_after = absl::Seconds(2);
   };
   struct Prefetch {
     bool enabled = true;
@@ -50,6 +51,8 @@ struct Config {
   };
   struct Fuse {
     std::filesystem::path mountpoint;  ///< empty: no mount
+    std::string subtree;               ///< what is mounted there; empty: all of the tree
+    bool read_only = false;            ///< that mount, and no other
     bool allow_other = false;
     absl::Duration entry_timeout = absl::Seconds(5);
     absl::Duration negative_timeout = absl::Seconds(2);

@@ -18,6 +18,7 @@
 #include "server/impl/origin_checks.h"
 #include "server/limits.h"
 #include "store/page/eviction.h"
+#include "store/tree/path.h"
 
 namespace blobcache::server {
 namespace {
@@ -128,6 +129,8 @@ void check_served(const Config& config, const ReportProblem& report) {
 }
 
 void check_paths(const Config& config, const ReportProblem& report) {
+  const absl::Status subtree = tree::split_path(config.fuse.subtree).status();
+  if (!subtree.ok()) report("fuse.subtree", std::string(base::message(subtree)));
   if (config.fuse.mountpoint.empty()) return;
   const absl::Status apart = check_apart(config.fuse.mountpoint, config.store.path);
   if (apart.ok()) return;

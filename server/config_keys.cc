@@ -51,6 +51,10 @@ constexpr std::array kStoreKeys = {
     row<&Config::store, &Store::eviction>("store", "eviction", "The eviction policy of both tiers"),
     row<&Config::store, &Store::unnamed_ttl>("store", "unnamed_ttl",
                                              "How long a blob that was put without a name is kept"),
+    between(0, kDay,
+            row<&Config::store, &Store::settle_after>(
+                "store", "settle_after",
+                "How long a file that was written to rests before it becomes a blob again")),
 };
 
 constexpr std::array kPrefetchKeys = {
@@ -69,6 +73,11 @@ constexpr std::array kPrefetchKeys = {
 constexpr std::array kFuseKeys = {
     absolute(row<&Config::fuse, &Fuse::mountpoint>(
         "fuse", "mountpoint", "Where the tree is mounted at the start; absent: nowhere")),
+    row<&Config::fuse, &Fuse::subtree>(
+        "fuse", "subtree",
+        "The directory of the tree that is mounted at the start; an empty string: all of it"),
+    row<&Config::fuse, &Fuse::read_only>(
+        "fuse", "read_only", "Whether nothing can be changed through the mount of the start"),
     row<&Config::fuse, &Fuse::allow_other>("fuse", "allow_other",
                                            "Whether other users than the daemon's may enter mounts",
                                            Effect::kReload),
@@ -86,7 +95,7 @@ constexpr std::array kFuseKeys = {
                 "How many asynchronous requests the kernel may have under way", Effect::kReload)),
     between(4 * kKiB, kMiB,
             row<&Config::fuse, &Fuse::max_request>(
-                "fuse", "max_request", "The largest request, and the kernel's readahead",
+                "fuse", "max_request", "The largest request; the kernel reads ahead twice that",
                 Effect::kReload)),
     row<&Config::fuse, &Fuse::passthrough>(
         "fuse", "passthrough",

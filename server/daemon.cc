@@ -108,12 +108,16 @@ absl::Status Daemon::start_store(const OriginFactory& factory) {
 
 absl::Status Daemon::start_doors() {
   fusefs::MountOptions mount;
+  MountView first;
   std::filesystem::path store;
   std::vector<std::string> exports;
   {
     const absl::MutexLock lock(&mutex_);
     exports = config_.nbd.exports;
     mount = mount_options(config_.fuse);
+    first = {.mountpoint = mount.mountpoint,
+             .subtree = config_.fuse.subtree,
+             .read_only = config_.fuse.read_only};
     store = config_.store.path;
   }
   mounts_ = std::make_unique<MountTable>(
@@ -130,8 +134,8 @@ absl::Status Daemon::start_doors() {
   BLOBCACHE_RETURN_IF_ERROR(start_grpc());
   BLOBCACHE_RETURN_IF_ERROR(start_metrics());
   // Last, so that a start that fails on a port in use never shows a mount at all.
-  if (mount.mountpoint.empty()) return absl::OkStatus();
-  return base::annotate(mounts_->add(mount.mountpoint), "fuse.mountpoint");
+  if (first.mountpoint.empty()) return absl::OkStatus();
+  return base::annotate(mounts_->add(first), "fuse.mountpoint");
 }
 
 absl::Status Daemon::start_nbd() {
@@ -210,9 +214,7 @@ void Daemon::log_start() {
   for (const OriginState& origin : now.origins) {
     spdlog::info("origins/{} is {}", origin.name, origin.description);
   }
-  for (const std::filesystem::path& mountpoint : now.mounts) {
-    spdlog::info("mounted on {}", mountpoint.native());
-  }
+  for (const MountView& mount : now.mounts) spdlog::info("mounted on {}", mount.to_string());
 }
 
 void Daemon::reload(const Config& next) {
@@ -225,6 +227,8 @@ void Daemon::reload(const Config& next) {
   after.log = next.log;
   after.fuse = next.fuse;
   after.fuse.mountpoint = before.fuse.mountpoint;
+  after.fuse.subtree = before.fuse.subtree;
+  after.fuse.read_only = before.fuse.read_only;
   after.fuse.passthrough = before.fuse.passthrough;
   if (reload_metrics(next.metrics)) after.metrics = next.metrics;
   mounts_->set_defaults(mount_options(after.fuse));

@@ -151,6 +151,9 @@ void add_names(const tree::Namespace::Counts& counts, Families& families) {
   families.gauge("blobcache_blob_bytes", "The sizes of all blobs together.", counts.blob_bytes);
   families.gauge("blobcache_names", "Names under files/.", counts.names);
   families.gauge("blobcache_unnamed_blobs", "Blobs without a name.", counts.unnamed_blobs);
+  families.gauge("blobcache_unsettled_files",
+                 "Files that are written to, or were and are no blobs again yet.",
+                 counts.unsettled_files);
 }
 
 void add_scrubs(const ScrubStats& stats, Families& families) {

@@ -4,7 +4,12 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
+
+#include "store/tree/path.h"
 
 namespace blobcache::server {
 namespace {
@@ -16,19 +21,43 @@ void add_counters(base::DoorStats& sum, const base::DoorStats& part) {
   sum.errors += part.errors;
 }
 
+/// One spelling a path of the tree: no slash before or after it.
+std::string without_slashes(std::string_view path) {
+  while (path.starts_with('/')) path.remove_prefix(1);
+  while (path.ends_with('/')) path.remove_suffix(1);
+  return std::string(path);
+}
+
 /// One spelling a mountpoint: no "..", no doubled or trailing slash.
 std::filesystem::path normal(const std::filesystem::path& mountpoint) {
   const std::filesystem::path path = mountpoint.lexically_normal();
   return path.has_filename() ? path : path.parent_path();
 }
 
+/// The same without symbolic links, where that can be told.
+std::filesystem::path without_links(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::path resolved = std::filesystem::canonical(path, error);
+  return error ? path : resolved;
+}
+
 }  // namespace
+
+std::string MountView::to_string() const {
+  std::string how = subtree.empty() ? "" : tree::printable(subtree);
+  const auto add = [&how](bool is_so, std::string_view word) {
+    if (is_so) how += fmt::format("{}{}", how.empty() ? "" : ", ", word);
+  };
+  add(read_only, "read-only");
+  add(no_exec, "noexec");
+  return how.empty() ? mountpoint.native() : fmt::format("{} ({})", mountpoint.native(), how);
+}
 
 MountTable::MountTable(fusefs::MountOptions defaults, StartMount start)
     : start_(std::move(start)), defaults_(std::move(defaults)), reaper_([this] { reap(); }) {}
 
-absl::Status MountTable::add(const std::filesystem::path& mountpoint) {
-  const std::filesystem::path path = normal(mountpoint);
+absl::Status MountTable::add(const MountView& wanted) {
+  const std::filesystem::path path = normal(wanted.mountpoint);
   fusefs::MountOptions options;
   uint64_t id = 0;
   {
@@ -42,10 +71,14 @@ absl::Status MountTable::add(const std::filesystem::path& mountpoint) {
           fmt::format("{}: there are {} mounts, no more are admitted", path.native(), kMaxMounts));
     }
     id = next_id_++;
-    entries_[path].id = id;
     options = defaults_;
+    options.mountpoint = path;
+    options.subtree = without_slashes(wanted.subtree);
+    options.read_only = wanted.read_only;
+    options.no_exec = wanted.no_exec;
+    entries_[path].id = id;
+    entries_[path].view = {path, options.subtree, options.read_only, options.no_exec};
   }
-  options.mountpoint = path;
   absl::StatusOr<std::unique_ptr<fusefs::Mount>> mount =
       start_(options, [this, id] { on_end(id); });
   const absl::MutexLock lock(&mutex_);
@@ -60,22 +93,25 @@ absl::Status MountTable::add(const std::filesystem::path& mountpoint) {
 }
 
 absl::Status MountTable::remove(const std::filesystem::path& mountpoint) {
-  const std::filesystem::path path = normal(mountpoint);
+  std::filesystem::path path = normal(mountpoint);
+  // Links are followed only where there must be some, since to look at a mount may take its time.
+  if (!knows(path)) path = without_links(path);
   fusefs::Mount* mount = nullptr;
   {
     const absl::MutexLock lock(&mutex_);
-    const auto found = entries_.find(path);
-    if (found == entries_.end()) {
+    Entry* const found = find(path);
+    if (found == nullptr) {
       return absl::NotFoundError(
           fmt::format("{}: no mount of this daemon is there", path.native()));
     }
-    if (found->second.state != State::kServing) {
+    if (found->state != State::kServing) {
       return absl::FailedPreconditionError(
           fmt::format("{}: is just being {}", path.native(),
-                      found->second.state == State::kStarting ? "mounted" : "unmounted"));
+                      found->state == State::kStarting ? "mounted" : "unmounted"));
     }
-    found->second.state = State::kEnding;
-    mount = found->second.mount.get();
+    found->state = State::kEnding;
+    mount = found->mount.get();
+    path = found->view.mountpoint;
   }
   finish(path, *mount);
   return absl::OkStatus();
@@ -102,13 +138,27 @@ void MountTable::set_defaults(const fusefs::MountOptions& defaults) {
   defaults_ = defaults;
 }
 
-std::vector<std::filesystem::path> MountTable::list() const {
-  std::vector<std::filesystem::path> mountpoints;
+MountTable::Entry* MountTable::find(const std::filesystem::path& path) {
+  const auto found = entries_.find(path);
+  if (found != entries_.end()) return &found->second;
+  for (auto& [mountpoint, entry] : entries_) {
+    if (entry.mount != nullptr && entry.mount->mountpoint() == path) return &entry;
+  }
+  return nullptr;
+}
+
+bool MountTable::knows(const std::filesystem::path& path) {
+  const absl::MutexLock lock(&mutex_);
+  return find(path) != nullptr;
+}
+
+std::vector<MountView> MountTable::list() const {
+  std::vector<MountView> views;
   const absl::MutexLock lock(&mutex_);
   for (const auto& [mountpoint, entry] : entries_) {
-    if (entry.state == State::kServing && !has_ended(entry)) mountpoints.push_back(mountpoint);
+    if (entry.state == State::kServing && !has_ended(entry)) views.push_back(entry.view);
   }
-  return mountpoints;
+  return views;
 }
 
 base::DoorStats MountTable::stats() const {

@@ -15,6 +15,7 @@
 #include "absl/synchronization/mutex.h"
 #include "base/door_stats.h"
 #include "fusefs/mount.h"
+#include "server/mount_view.h"
 
 namespace blobcache::server {
 
@@ -32,26 +33,26 @@ class MountTable {
   using StartMount = std::function<absl::StatusOr<std::unique_ptr<fusefs::Mount>>(
       const fusefs::MountOptions& options, std::function<void()> on_end)>;
 
-  /// `defaults` are the options of each mount but for its mountpoint.
+  /// `defaults` are the options of each mount but for what a MountView says.
   MountTable(fusefs::MountOptions defaults, StartMount start);
   MountTable(const MountTable&) = delete;
   MountTable& operator=(const MountTable&) = delete;
   ~MountTable() { stop(); }
 
-  /// Mounts there. ALREADY_EXISTS when this daemon has a mount there, RESOURCE_EXHAUSTED with
-  /// kMaxMounts, UNAVAILABLE after stop(), else as fusefs::Mount::start. A failed call leaves
-  /// nothing behind.
-  [[nodiscard]] absl::Status add(const std::filesystem::path& mountpoint);
+  /// Mounts as `wanted` says; its paths may be spelt in any way. ALREADY_EXISTS when this daemon
+  /// has a mount there, RESOURCE_EXHAUSTED with kMaxMounts, UNAVAILABLE after stop(), else as
+  /// fusefs::Mount::start. A failed call leaves nothing behind.
+  [[nodiscard]] absl::Status add(const MountView& wanted);
 
-  /// Unmounts. NOT_FOUND when no mount of ours is there; FAILED_PRECONDITION while it comes or
-  /// goes.
+  /// Unmounts what was mounted by this path, or at what the path leads to by symbolic links.
+  /// NOT_FOUND when no mount of ours is there; FAILED_PRECONDITION while it comes or goes.
   [[nodiscard]] absl::Status remove(const std::filesystem::path& mountpoint);
 
   /// What later mounts are made with.
   void set_defaults(const fusefs::MountOptions& defaults);
 
-  /// The mountpoints that are served.
-  [[nodiscard]] std::vector<std::filesystem::path> list() const;
+  /// What is served, by mountpoint.
+  [[nodiscard]] std::vector<MountView> list() const;
 
   /// All mounts together, those that have ended too: counters never go back.
   [[nodiscard]] base::DoorStats stats() const;
@@ -64,11 +65,16 @@ class MountTable {
   struct Entry {
     uint64_t id = 0;
     State state = State::kStarting;
+    MountView view;
     std::unique_ptr<fusefs::Mount> mount;
   };
 
   void reap();
   void on_end(uint64_t id);
+  /// The entry that was mounted by this path, or is mounted at it; nullptr when there is none.
+  [[nodiscard]] Entry* find(const std::filesystem::path& path)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  [[nodiscard]] bool knows(const std::filesystem::path& path);
   /// An entry in kServing that has ended by itself.
   [[nodiscard]] bool has_ended(const Entry& entry) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   [[nodiscard]] bool work_for_reaper() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

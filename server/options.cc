@@ -111,6 +111,7 @@ absl::StatusOr<tree::NamespaceOptions> namespace_options(const Config::Store& st
   options.volume_bytes = store.volumes.resolve(disk);
   options.path = store.path;
   options.unnamed_ttl = store.unnamed_ttl;
+  options.settle_after = store.settle_after;
   options.lock = std::move(lock);
   return options;
 }

@@ -10,6 +10,7 @@
 
 #include "absl/time/time.h"
 #include "base/door_stats.h"
+#include "server/mount_view.h"
 #include "server/scrub_runner.h"
 #include "store/page/stats.h"
 #include "store/tree/namespace.h"
@@ -38,7 +39,7 @@ struct Snapshot {
   std::filesystem::path store_path;
   page::Stats store;
   std::optional<tree::Namespace::Counts> counts;  ///< absent when the catalog does not answer
-  std::vector<std::filesystem::path> mounts;
+  std::vector<MountView> mounts;
   std::vector<Listener> listeners;
   base::DoorStats fuse;
   base::DoorStats nbd;

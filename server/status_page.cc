@@ -137,9 +137,7 @@ std::string origins(const std::vector<OriginState>& origins) {
 std::string places(const Snapshot& snapshot) {
   std::string html = "<h2>Where</h2><table>\n";
   html += fact("store", snapshot.store_path.native());
-  for (const std::filesystem::path& mountpoint : snapshot.mounts) {
-    html += fact("mount", mountpoint.native());
-  }
+  for (const MountView& mount : snapshot.mounts) html += fact("mount", mount.to_string());
   for (const Listener& listener : snapshot.listeners) {
     html += fact(escape(listener.door), listener.address);
   }
@@ -153,6 +151,7 @@ std::string content(const Snapshot& snapshot) {
                                       base::format_size(snapshot.counts->blob_bytes)));
     html += fact("names", grouped(snapshot.counts->names));
     html += fact("blobs without a name", grouped(snapshot.counts->unnamed_blobs));
+    html += fact("files being written", grouped(snapshot.counts->unsettled_files));
   } else {
     html += fact("catalog", "does not answer");
   }

@@ -58,7 +58,7 @@ absl::Status walk(tree::Namespace& names, const ExportFilter& filter, const std:
         std::string child = fmt::format("{}/{}", path, entry.name);
         if (entry.node.type == tree::NodeType::kDirectory) {
           to_enter.emplace_back(std::move(child), entry.node.id);
-        } else if (filter.allows(child)) {
+        } else if (entry.node.type != tree::NodeType::kSymlink && filter.allows(child)) {
           if (found.size() >= limit) return absl::OkStatus();
           found.push_back({std::move(child), entry.node.size_bytes, is_read_only(entry.node)});
         }
@@ -98,9 +98,10 @@ absl::StatusOr<OpenExport> TreeExports::open_allowed(std::string_view name) {
                                                std::move(image), is_read_only(node), buffers_)};
     }
     case tree::NodeType::kDirectory:
+    case tree::NodeType::kSymlink:
       break;
   }
-  return absl::NotFoundError("a directory is no export");
+  return absl::NotFoundError("a directory is no export, nor is a symbolic link");
 }
 
 absl::StatusOr<ExportList> TreeExports::list(size_t limit) {

@@ -56,6 +56,10 @@ absl::Status ReadStream::open(const v1::ReadRequest& request) {
     return base::error(absl::StatusCode::kFailedPrecondition,
                        fmt::format("{}: is a directory", path));
   }
+  if (node.type == tree::NodeType::kSymlink) {
+    return base::error(absl::StatusCode::kFailedPrecondition,
+                       fmt::format("{}: is a symbolic link", tree::printable(request.path())));
+  }
   if (node.type == tree::NodeType::kImage) {
     const bool is_volume = request.path().find("volumes/") <= 1;  // after a slash, perhaps
     return base::error(

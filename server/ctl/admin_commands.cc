@@ -2,18 +2,15 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <system_error>
 #include <utility>
 
 #include "absl/time/clock.h"
 #include "base/size.h"
 #include "base/status.h"
 #include "blobcache.grpc.pb.h"
-#include "server/ctl/arguments.h"
 #include "server/ctl/impl/commands.h"
 #include "server/ctl/impl/output.h"
 #include "server/ctl/impl/rpc_call.h"
@@ -100,9 +97,13 @@ Json status_json(const v1::StatusResponse& status) {
   out["blob_bytes"] = status.blob_bytes();
   out["names"] = status.names();
   out["unnamed_blobs"] = status.unnamed_blobs();
+  out["unsettled_files"] = status.unsettled_files();
   out["mounts"] = Json::array();
   for (const v1::MountStatus& mount : status.mounts()) {
-    out["mounts"].push_back({{"mountpoint", mount.mountpoint()}});
+    out["mounts"].push_back({{"mountpoint", mount.mountpoint()},
+                             {"subtree", mount.subtree()},
+                             {"read_only", mount.read_only()},
+                             {"no_exec", mount.no_exec()}});
   }
   out["listeners"] = Json::array();
   for (const v1::ListenerStatus& listener : status.listeners()) {
@@ -212,6 +213,17 @@ std::string scrub_text(const v1::ScrubStatus& scrub) {
                            last.damaged_pages());
 }
 
+std::string mount_text(const v1::MountStatus& mount) {
+  std::string how = escape(mount.subtree());
+  const auto add = [&how](bool is_so, std::string_view word) {
+    if (is_so) how += fmt::format("{}{}", how.empty() ? "" : ", ", word);
+  };
+  add(mount.read_only(), "read-only");
+  add(mount.no_exec(), "noexec");
+  const std::string where = escape(mount.mountpoint());
+  return how.empty() ? where : fmt::format("{} ({})", where, how);
+}
+
 std::string status_text(const v1::StatusResponse& status) {
   const absl::Duration age = absl::Now() - absl::FromUnixNanos(status.started_ns());
   Table head = property_table();
@@ -222,7 +234,10 @@ std::string status_text(const v1::StatusResponse& status) {
   head.add_row(
       {"blobs", fmt::format("{} ({}), {} without a name", status.blobs(),
                             base::format_size(status.blob_bytes()), status.unnamed_blobs())});
-  head.add_row({"names", std::to_string(status.names())});
+  head.add_row({"names", status.unsettled_files() == 0
+                             ? std::to_string(status.names())
+                             : fmt::format("{}, {} of them being written", status.names(),
+                                           status.unsettled_files())});
   const uint64_t pages = status.memory_hit_pages() + status.disk_hit_pages() +
                          status.remote_hit_pages() + status.zero_pages();
   head.add_row({"pages read", pages == 0
@@ -239,7 +254,9 @@ std::string status_text(const v1::StatusResponse& status) {
                              status.map_errors(), status.read_errors(), status.disk_errors())});
   if (status.disk_out()) head.add_row({"disk", "out of use after errors, for reads or writes"});
   head.add_row({"scrub", scrub_text(status.scrub())});
-  for (const v1::MountStatus& mount : status.mounts()) head.add_row({"mount", mount.mountpoint()});
+  for (const v1::MountStatus& mount : status.mounts()) {
+    head.add_row({"mount", mount_text(mount)});
+  }
   for (const v1::ListenerStatus& listener : status.listeners()) {
     head.add_row({"listening", fmt::format("{} ({})", listener.address(), listener.door())});
   }
@@ -307,52 +324,6 @@ Outcome exports(Session& session) {
   return print(exports_text(*response));
 }
 
-// ----------------------------------------------------------------------------------------- mounts
-
-template <typename Response, typename Request>
-Outcome change_mount(std::string_view verb, const std::string& argument, Session& session,
-                     grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&,
-                                                             Response*)) {
-  const std::string what = fmt::format("{} {}", verb, escape(argument));
-  std::error_code error;
-  const std::filesystem::path here = std::filesystem::current_path(error);
-  if (error && !argument.starts_with('/')) {
-    return Outcome::failed(what, base::errno_error(error.value(), "the working directory"));
-  }
-  const absl::StatusOr<std::string> mountpoint = absolute_path(argument, here);
-  if (!mountpoint.ok()) return Outcome::usage(what, base::message(mountpoint.status()));
-  Request request;
-  request.set_mountpoint(*mountpoint);
-  const absl::StatusOr<Response> response = ask(session, method, request);
-  if (!response.ok()) return Outcome::failed(what, response.status());
-  if (!session.options().json) return Outcome::done();
-  return print_json(Json{{"mountpoint", *mountpoint}});
-}
-
-void add_mounts(CLI::App& app, Action& selected) {
-  const auto mountpoint = std::make_shared<std::string>();
-  CLI::App* const mount = app.add_subcommand("mount", "Have the daemon mount the tree");
-  mount->group("The daemon");
-  mount->add_option("MOUNTPOINT", *mountpoint, "A directory, as the daemon sees it")
-      ->required()
-      ->type_name("");
-  mount->callback([mountpoint, &selected] {
-    selected = [mountpoint](Session& session) {
-      return change_mount("mount", *mountpoint, session, &v1::Admin::Stub::Mount);
-    };
-  });
-  CLI::App* const unmount = app.add_subcommand("umount", "Have the daemon unmount the tree");
-  unmount->group("The daemon");
-  unmount->add_option("MOUNTPOINT", *mountpoint, "A directory that the daemon has mounted")
-      ->required()
-      ->type_name("");
-  unmount->callback([mountpoint, &selected] {
-    selected = [mountpoint](Session& session) {
-      return change_mount("umount", *mountpoint, session, &v1::Admin::Stub::Unmount);
-    };
-  });
-}
-
 }  // namespace
 
 void add_admin_commands(CLI::App& app, Action& selected) {
@@ -364,7 +335,6 @@ void add_admin_commands(CLI::App& app, Action& selected) {
       app.add_subcommand("exports", "List what NBD clients can attach, and where");
   exports_command->group("The daemon");
   exports_command->callback([&selected] { selected = exports; });
-  add_mounts(app, selected);
 }
 
 }  // namespace blobcache::ctl

@@ -119,6 +119,7 @@ CommandTable::CommandTable()
   add_pin_commands(*app, selected);
   add_volume_commands(*app, selected);
   add_admin_commands(*app, selected);
+  add_mount_commands(*app, selected);
   add_device_commands(*app, selected);
   add_upkeep_commands(*app, selected);
   add_config_commands(*app, selected);

@@ -108,6 +108,9 @@ absl::StatusOr<Got> get_nothing(net::RpcClient& client, const std::string& path,
   BLOBCACHE_ASSIGN_OR_RETURN(const v1::StatResponse response,
                              call(client, *stub, &v1::Data::Stub::Stat, request));
   if (response.node().type() != v1::Node::FILE) {
+    if (response.node().type() == v1::Node::SYMLINK) {
+      return absl::FailedPreconditionError("it is a symbolic link");
+    }
     const bool volume = response.node().type() == v1::Node::VOLUME;
     return base::error(absl::StatusCode::kFailedPrecondition,
                        volume

@@ -98,6 +98,9 @@ absl::StatusOr<DeviceContent> look_up(const net::RpcClient& client, const std::s
   if (node.type() == v1::Node::DIRECTORY) {
     return absl::FailedPreconditionError("a directory cannot be attached, a file or an image can");
   }
+  if (node.type() == v1::Node::SYMLINK) {
+    return absl::FailedPreconditionError("a symbolic link cannot be attached, a file can");
+  }
   if (node.type() == v1::Node::VOLUME && path.starts_with("volumes/")) {
     return look_up_volume(client, path);
   }

@@ -8,6 +8,7 @@
 
 #include "server/ctl/command_line.h"
 #include "server/ctl/impl/output.h"
+#include "server/ctl/mount_helper.h"
 
 namespace {
 
@@ -31,8 +32,11 @@ int main(int argc, char** argv) {
   // gRPC's own log would put its lines between ours. Who wants them sets the variable.
   ::setenv("GRPC_VERBOSITY", "NONE", 0);
   try {
-    const blobcache::ctl::Outcome outcome =
-        blobcache::ctl::run(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc));
+    const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
+    if (argc > 0 && blobcache::ctl::is_mount_helper(argv[0])) {
+      return blobcache::ctl::run_mount_helper(arguments);
+    }
+    const blobcache::ctl::Outcome outcome = blobcache::ctl::run(arguments);
     if (!outcome.message.empty()) blobcache::ctl::print_error(outcome.message);
     return static_cast<int>(outcome.exit);
   } catch (const std::exception& error) {

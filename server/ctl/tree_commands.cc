@@ -64,8 +64,15 @@ std::string digest_of(const v1::Node& node) {
 /// `path` is the node's own, or its directory's.
 std::string_view type_of(const v1::Node& node, std::string_view path) {
   if (is_directory(node)) return "directory";
+  if (node.type() == v1::Node::SYMLINK) return "symlink";
   if (node.type() != v1::Node::VOLUME) return "file";
   return path.starts_with("volumes") ? "volume" : "image";
+}
+
+std::string mode_text(const v1::Node& node) {
+  std::string text = format_mode(is_directory(node), node.mode());
+  if (node.type() == v1::Node::SYMLINK) text.front() = 'l';
+  return text;
 }
 
 /// Users and groups by name. Only where the daemon is on this machine: elsewhere a number may be
@@ -177,9 +184,8 @@ std::string list_details(const std::vector<Entry>& entries, bool classify, Owner
   for (const Entry& entry : entries) {
     const v1::Node& node = entry.node();
     const bool directory = is_directory(node);
-    table.add_row({format_mode(directory, node.mode()) + (node.pinned() ? "p" : ""),
-                   owners.user(node.uid()), owners.group(node.gid()),
-                   directory ? "-" : base::format_size(node.size()),
+    table.add_row({mode_text(node) + (node.pinned() ? "p" : ""), owners.user(node.uid()),
+                   owners.group(node.gid()), directory ? "-" : base::format_size(node.size()),
                    format_local_time(time_of(node.modified_ns())),
                    entry.name() + (directory && classify ? "/" : "")});
   }
@@ -241,8 +247,7 @@ std::string stat_text(const std::string& path, const v1::StatResponse& response,
         {"size", fmt::format("{} ({} bytes)", base::format_size(node.size()), node.size())});
     if (!node.digest().empty()) table.add_row({"digest", digest_of(node)});
   }
-  table.add_row(
-      {"mode", fmt::format("{} ({:04o})", format_mode(directory, node.mode()), node.mode())});
+  table.add_row({"mode", fmt::format("{} ({:04o})", mode_text(node), node.mode())});
   table.add_row({"owner", fmt::format("{}:{}", owners.user(node.uid()), owners.group(node.gid()))});
   table.add_row({"links", std::to_string(node.links())});
   table.add_row({"modified", format_local_time(time_of(node.modified_ns()))});

@@ -19,6 +19,8 @@
 #include "blobcache.grpc.pb.h"
 #include "server/admin_service.h"
 #include "store/tree/volumes.h"
+#include "test/no_editor.h"
+#include "test/no_files.h"
 #include "test/no_volumes.h"
 
 namespace blobcache::server {
@@ -103,6 +105,8 @@ class FakeNames final : public tree::Namespace {
     return unused();
   }
   tree::Volumes& volumes() override { return volumes_; }
+  tree::NameEditor& editor() override { return editor_; }
+  tree::Files& files() override { return files_; }
   void add_listener(tree::NamespaceListener*) override {}
   void remove_listener(tree::NamespaceListener*) override {}
   absl::Status scrub(std::string_view path, tree::ScrubWatcher& watcher) override {
@@ -122,6 +126,8 @@ class FakeNames final : public tree::Namespace {
 
  private:
   OneVolume volumes_;
+  tree::NoEditor editor_;
+  tree::NoFiles files_;
 
   static absl::Status unused() { return absl::UnimplementedError("not in this test"); }
   static tree::Node directory() {

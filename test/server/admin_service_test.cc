@@ -314,12 +314,15 @@ TEST_CASE("admin: status needs the catalog; the configuration is shown as it is"
   CHECK(status(response).error_code() == grpc::StatusCode::UNAVAILABLE);
   fixture.source.now.counts = tree::Namespace::Counts{1, 2, 3, 4};
   fixture.source.now.store.memory_budget_bytes = 99;
-  fixture.source.now.mounts = {"/m"};
+  fixture.source.now.mounts = {{.mountpoint = "/m", .subtree = "files/a", .read_only = true}};
   REQUIRE(status(response).ok());
   CHECK(response.blobs() == 1);
   CHECK(response.unnamed_blobs() == 4);
   CHECK(response.memory().budget() == 99);
   CHECK(response.mounts(0).mountpoint() == "/m");
+  CHECK(response.mounts(0).subtree() == "files/a");
+  CHECK(response.mounts(0).read_only());
+  CHECK_FALSE(response.mounts(0).no_exec());
 
   grpc::ClientContext context;
   v1::ShowConfigResponse shown;

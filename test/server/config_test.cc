@@ -60,6 +60,8 @@ TEST_CASE("the defaults are those of the manual") {
   CHECK(config.store.direct_io == DirectIoMode::kAuto);
   CHECK(config.store.unnamed_ttl == absl::Hours(24));
   CHECK(config.fuse.mountpoint.empty());
+  CHECK(config.fuse.subtree.empty());
+  CHECK_FALSE(config.fuse.read_only);
   CHECK(config.fuse.entry_timeout == absl::Seconds(5));
   CHECK(config.fuse.max_request == 1048576);
   REQUIRE(config.nbd.listen.size() == 1);
@@ -292,6 +294,13 @@ TEST_CASE("paths that a working directory would change, and a mountpoint on the 
   CHECK(mounted("/no/such/m").empty());
 }
 
+TEST_CASE("a subtree is a path of the tree") {
+  CHECK(problem("[fuse]\nsubtree = \"files/a\"").empty());
+  CHECK(problem("[fuse]\nsubtree = \"\"").empty());
+  CHECK(problem("[fuse]\nsubtree = \"files/../a\"").starts_with("t.toml:2: fuse.subtree: "));
+  CHECK(problem("[fuse]\nsubtree = \"files//a\"").starts_with("t.toml:2: fuse.subtree: "));
+}
+
 TEST_CASE("a mountpoint on the store is seen through symbolic links") {
   std::string directory = (std::filesystem::temp_directory_path() / "blobcache.XXXXXX").string();
   REQUIRE(::mkdtemp(directory.data()) != nullptr);
@@ -356,9 +365,10 @@ TEST_CASE("mistakes in KEY=VALUE texts") {
 TEST_CASE("a configuration that is printed reads back the same") {
   const ConfigResult changed =
       parse("", {"store.memory=60%", "store.disk=100000001", "store.unnamed_ttl=1h30m",
-                 "fuse.mountpoint=/m", "nbd.default_export=\"a\\\"b\\\\c\\u0001\"",
-                 "nbd.listen=tcp:[::1]:7", "metrics.listen=[::1]:8", "log.level=warning",
-                 "store.direct_io=off", "fuse.passthrough=off"});
+                 "fuse.mountpoint=/m", "fuse.subtree=files/a b", "fuse.read_only=true",
+                 "nbd.default_export=\"a\\\"b\\\\c\\u0001\"", "nbd.listen=tcp:[::1]:7",
+                 "metrics.listen=[::1]:8", "log.level=warning", "store.direct_io=off",
+                 "fuse.passthrough=off"});
   REQUIRE_MESSAGE(changed.problems.empty(), changed.problems.front());
   const std::array<Config, 2> configs = {Config{}, changed.config};
   for (const Config& config : configs) {
@@ -368,7 +378,7 @@ TEST_CASE("a configuration that is printed reads back the same") {
     CHECK(config_to_toml(again.config) == toml);
     CHECK(changed_keys(config, again.config).empty());
   }
-  CHECK(changed_keys(Config{}, changed.config).size() == 10);
+  CHECK(changed_keys(Config{}, changed.config).size() == 12);
 }
 
 TEST_CASE("a share may have a space before its percent sign, as a size may before its unit") {

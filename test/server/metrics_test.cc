@@ -29,7 +29,7 @@ Snapshot sample() {
   now.store.memory_evicted_extents = 2;
   now.store.disk_used_bytes = 1234567;
   now.counts = tree::Namespace::Counts{7, 8192, 9, 1};
-  now.mounts = {"/mnt/a"};
+  now.mounts = {{.mountpoint = "/mnt/a", .subtree = "files/<x>", .read_only = true}};
   now.listeners = {{"nbd", "unix:/run/<b>"}};
   now.fuse.requests = 11;
   now.nbd.bytes_out = 12;

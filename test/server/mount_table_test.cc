@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "absl/synchronization/notification.h"
+#include "test/temporary_directory.h"
 
 namespace blobcache::server {
 namespace {
@@ -65,9 +67,16 @@ MountTable::StartMount fake_start(Record& record) {
   };
 }
 
+/// All of the tree, writable.
+MountView at(std::filesystem::path mountpoint) {
+  MountView view;
+  view.mountpoint = std::move(mountpoint);
+  return view;
+}
+
 std::vector<std::string> mountpoints(const MountTable& table) {
   std::vector<std::string> names;
-  for (const std::filesystem::path& path : table.list()) names.push_back(path.native());
+  for (const MountView& view : table.list()) names.push_back(view.mountpoint.native());
   return names;
 }
 
@@ -81,25 +90,69 @@ TEST_CASE("mounts come and go by mountpoint, however it is spelt") {
   fusefs::MountOptions defaults;
   defaults.allow_other = true;
   MountTable table(defaults, fake_start(record));
-  CHECK(table.add("/m/").ok());
-  CHECK(table.add("/a/../n").ok());
+  CHECK(table.add(at("/m/")).ok());
+  CHECK(table.add(at("/a/../n")).ok());
   CHECK(mountpoints(table) == std::vector<std::string>{"/m", "/n"});
-  CHECK(absl::IsAlreadyExists(table.add("/m")));
+  CHECK(absl::IsAlreadyExists(table.add(at("/m"))));
   CHECK(absl::IsNotFound(table.remove("/other")));
   CHECK(table.remove("/m/.").ok());
   CHECK(mountpoints(table) == std::vector<std::string>{"/n"});
   CHECK(absl::IsNotFound(table.remove("/m")));
-  CHECK(table.add("/m").ok());
+  CHECK(table.add(at("/m")).ok());
   const absl::MutexLock lock(&record.mutex);
   REQUIRE(record.started.size() == 3);
   CHECK(record.started[0].allow_other);
   CHECK(record.started[0].mountpoint == "/m");
 }
 
+TEST_CASE("a mount is of a part of the tree, and read-only, where it was asked for so") {
+  Record record;
+  fusefs::MountOptions defaults;
+  defaults.max_background = 7;
+  MountTable table(defaults, fake_start(record));
+  REQUIRE(table.add(at("/all")).ok());
+  REQUIRE(table.add({.mountpoint = "/part/", .subtree = "/files/a/", .read_only = true}).ok());
+  REQUIRE(table.add({.mountpoint = "/quiet", .subtree = "", .no_exec = true}).ok());
+  const std::vector<MountView> views = table.list();
+  REQUIRE(views.size() == 3);
+  CHECK(views[0].to_string() == "/all");
+  CHECK(views[1].to_string() == "/part (files/a, read-only)");
+  CHECK(views[2].to_string() == "/quiet (noexec)");
+  const absl::MutexLock lock(&record.mutex);
+  REQUIRE(record.started.size() == 3);
+  CHECK(record.started[0].subtree.empty());
+  CHECK_FALSE(record.started[0].read_only);
+  CHECK(record.started[1].subtree == "files/a");
+  CHECK(record.started[1].read_only);
+  CHECK_FALSE(record.started[1].no_exec);
+  CHECK(record.started[1].max_background == 7);
+  CHECK(record.started[2].no_exec);
+}
+
+TEST_CASE("a mount goes by what its mountpoint leads to, too") {
+  Record record;
+  const test::TemporaryDirectory directory;
+  const std::filesystem::path real = std::filesystem::canonical(directory.path()) / "real";
+  const std::filesystem::path link = real.parent_path() / "link";
+  std::filesystem::create_directory(real);
+  std::filesystem::create_symlink(real, link);
+  MountTable table({}, [&](const fusefs::MountOptions& options, std::function<void()> on_end) {
+    fusefs::MountOptions resolved = options;
+    resolved.mountpoint = std::filesystem::canonical(options.mountpoint);
+    return fake_start(record)(resolved, std::move(on_end));
+  });
+  REQUIRE(table.add(at(link)).ok());
+  CHECK(mountpoints(table) == std::vector<std::string>{link.native()});
+  CHECK(table.remove(real).ok());
+  REQUIRE(table.add(at(real)).ok());
+  CHECK(table.remove(link).ok());
+  CHECK(table.list().empty());
+}
+
 TEST_CASE("a mount that cannot start leaves nothing behind") {
   Record record;
   MountTable table({}, fake_start(record));
-  CHECK(absl::IsFailedPrecondition(table.add("/busy")));
+  CHECK(absl::IsFailedPrecondition(table.add(at("/busy"))));
   CHECK(table.list().empty());
   CHECK(absl::IsNotFound(table.remove("/busy")));
   CHECK(table.stats().open == 0);
@@ -108,11 +161,11 @@ TEST_CASE("a mount that cannot start leaves nothing behind") {
 TEST_CASE("later mounts get the new defaults") {
   Record record;
   MountTable table({}, fake_start(record));
-  CHECK(table.add("/one").ok());
+  CHECK(table.add(at("/one")).ok());
   fusefs::MountOptions defaults;
   defaults.max_background = 7;
   table.set_defaults(defaults);
-  CHECK(table.add("/two").ok());
+  CHECK(table.add(at("/two")).ok());
   const absl::MutexLock lock(&record.mutex);
   REQUIRE(record.started.size() == 2);
   CHECK(record.started[0].max_background != 7);
@@ -122,7 +175,7 @@ TEST_CASE("later mounts get the new defaults") {
 TEST_CASE("a mount that ends by itself leaves the table, and its counters stay") {
   Record record;
   MountTable table({}, fake_start(record));
-  REQUIRE(table.add("/m").ok());
+  REQUIRE(table.add(at("/m")).ok());
   CHECK(table.stats().open == 2);
   std::function<void()> end;
   {
@@ -140,7 +193,7 @@ TEST_CASE("a mount that ends by itself leaves the table, and its counters stay")
 TEST_CASE("a mount that ends before its start has returned leaves the table too") {
   Record record;
   MountTable table({}, fake_start(record));
-  REQUIRE(table.add("/short").ok());
+  REQUIRE(table.add(at("/short")).ok());
   wait_until_none_is_alive(record);
   CHECK(table.list().empty());
 }
@@ -148,12 +201,12 @@ TEST_CASE("a mount that ends before its start has returned leaves the table too"
 TEST_CASE("stop unmounts all and admits no more") {
   Record record;
   MountTable table({}, fake_start(record));
-  REQUIRE(table.add("/a").ok());
-  REQUIRE(table.add("/b").ok());
+  REQUIRE(table.add(at("/a")).ok());
+  REQUIRE(table.add(at("/b")).ok());
   table.stop();
   table.stop();
   CHECK(table.list().empty());
-  CHECK(absl::IsUnavailable(table.add("/c")));
+  CHECK(absl::IsUnavailable(table.add(at("/c"))));
   CHECK(table.stats().requests == 20);
   const absl::MutexLock lock(&record.mutex);
   CHECK(record.unmounted == std::vector<std::string>{"/a", "/b"});
@@ -171,11 +224,11 @@ TEST_CASE("while one mountpoint hangs, the others and questions go on") {
     }
     return fake_start(record)(options, std::move(on_end));
   });
-  std::thread slow([&] { CHECK(table.add("/slow").ok()); });
+  std::thread slow([&] { CHECK(table.add(at("/slow")).ok()); });
   entered.WaitForNotification();
-  CHECK(table.add("/quick").ok());
+  CHECK(table.add(at("/quick")).ok());
   CHECK(mountpoints(table) == std::vector<std::string>{"/quick"});
-  CHECK(absl::IsAlreadyExists(table.add("/slow")));
+  CHECK(absl::IsAlreadyExists(table.add(at("/slow"))));
   CHECK(absl::IsFailedPrecondition(table.remove("/slow")));
   let_go.Notify();
   slow.join();
@@ -186,9 +239,9 @@ TEST_CASE("there is a bound") {
   Record record;
   MountTable table({}, fake_start(record));
   for (size_t i = 0; i < MountTable::kMaxMounts; ++i) {
-    REQUIRE(table.add("/m" + std::to_string(i)).ok());
+    REQUIRE(table.add(at("/m" + std::to_string(i))).ok());
   }
-  CHECK(absl::IsResourceExhausted(table.add("/one_more")));
+  CHECK(absl::IsResourceExhausted(table.add(at("/one_more"))));
 }
 
 }  // namespace

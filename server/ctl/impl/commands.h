@@ -24,7 +24,8 @@ void add_data_commands(CLI::App& app, Action& selected);    ///< put, get
 void add_tree_commands(CLI::App& app, Action& selected);    ///< ls, stat, name, rm
 void add_pin_commands(CLI::App& app, Action& selected);     ///< pin, unpin, evict
 void add_volume_commands(CLI::App& app, Action& selected);  ///< volume create, ls, rm, ...
-void add_admin_commands(CLI::App& app, Action& selected);   ///< status, exports, mount, umount
+void add_admin_commands(CLI::App& app, Action& selected);   ///< status, exports
+void add_mount_commands(CLI::App& app, Action& selected);   ///< mount, umount
 void add_device_commands(CLI::App& app, Action& selected);  ///< attach, detach
 void add_upkeep_commands(CLI::App& app, Action& selected);  ///< scrub, gc
 void add_config_commands(CLI::App& app, Action& selected);  ///< config check, config show

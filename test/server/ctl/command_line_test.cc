@@ -43,6 +43,7 @@ TEST_CASE("commands are understood") {
       {"status", "--json"},  // an option of every command, after the command
       {"exports"},
       {"mount", "mnt"},
+      {"mount", "mnt", "--read-only", "--subtree", "/files/a/"},
       {"umount", "mnt"},
       {"attach", "files/a"},
       {"attach", "files/a", "--device", "/dev/nbd0", "--connections=2", "--timeout", "5"},
@@ -104,6 +105,8 @@ TEST_CASE("values that can never be right are usage errors before anyone is aske
   CHECK(is_usage(run_at_nowhere({"unpin", "sha256:12"}), "64 hex"));
   CHECK(is_usage(run_at_nowhere({"evict", "a", "--tier", "l3"}), "ram, disk and all"));
   CHECK(is_usage(run_at_nowhere({"mount", ""}), "empty"));
+  CHECK(is_usage(run_at_nowhere({"mount", "m", "--subtree", "files/../a"}), "--subtree"));
+  CHECK(is_usage(run_at_nowhere({"umount", ""}), "empty"));
   CHECK(is_usage(run_at_nowhere({"attach", ""}), "empty"));
   CHECK(is_usage(run_at_nowhere({"attach", "files/../a"}), ".."));
   CHECK(is_usage(run_at_nowhere({"attach", "a", "--device", "/dev/sda"}), "/dev/nbd0"));
