@@ -1,5 +1,6 @@
 """What the benches share: a daemon of their own in a folder of its own, and medians."""
 
+import json
 import os
 import shutil
 import signal
@@ -80,6 +81,9 @@ class Daemon:
         options.setdefault("stdout", subprocess.PIPE)
         return subprocess.run([os.path.join(programs(), "blobcachectl"), "--endpoint", self.endpoint, *arguments],
                               check=True, text=True, **options).stdout
+
+    def status(self):
+        return json.loads(self.ctl("--json", "status"))
 
 
 def median(values):

@@ -52,7 +52,7 @@ def tested_room(path):
 
 
 def may_see_generated(path):
-    if path.startswith("test/"):
+    if path.startswith(("test/", "bench/")):
         return tested_room(path) in ("net", "server", "server/ctl")
     return room_of(path) in ("net", "server", "server/ctl") and not is_public_header(path)
 
