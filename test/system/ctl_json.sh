@@ -45,7 +45,8 @@ json '. == {removed: ["files/second"]}' rm files/second
 json '. == {removed: ["files/a/b", "files/a"]}' rm files/a/b files/a
 
 json '(.version | test("^[0-9]+\\.[0-9]+\\.[0-9]+$")) and (.pid | type) == "number" and (.started | endswith("Z"))
-  and .blobs == 2 and .names == 1 and .unnamed_blobs == 1 and .blob_bytes == 1348576 and .mounts == []
+  and .blobs == 2 and .names == 1 and .unnamed_blobs == 1
+  and .unsettled_files == 0 and .blob_bytes == 1348576 and .mounts == []
   and (.listeners | map(.door) | index("grpc") != null and index("nbd") != null)
   and ([.memory, .disk] | all(has("used") and has("budget") and has("kept") and has("evicted")))
   and ([.fuse, .nbd, .grpc] | all(has("requests") and has("bytes_out") and has("bytes_in") and has("errors")
@@ -75,8 +76,9 @@ json '.valid and .problems == []' config check "$CONFIG"
 
 if [[ -c /dev/fuse && -w /dev/fuse ]]; then
   mkdir mnt
-  json ". == {mountpoint: \"$TEST_DIR/mnt\"}" mount mnt
-  json ".mounts == [{mountpoint: \"$TEST_DIR/mnt\"}]" status
+  json ". == {mountpoint: \"$TEST_DIR/mnt\", subtree: \"files\", read_only: true}" \
+    mount mnt --read-only --subtree files/
+  json ".mounts == [{mountpoint: \"$TEST_DIR/mnt\", subtree: \"files\", read_only: true, no_exec: false}]" status
   json ". == {mountpoint: \"$TEST_DIR/mnt\"}" umount mnt
 fi
 

@@ -67,10 +67,13 @@ wait_until 5 is_gone || fail "a removed name is still there"
 cmp "$TEST_DIR/in/4097" - <&"$open" || fail "an open file after its name was removed"
 exec {open}<&-
 
-# Nothing can be written.
-for command in "touch $MNT/files/new" "rm $MNT/files/in/deep/1" "mkdir $MNT/d" "mv $MNT/files/in $MNT/files/out" \
-  "chmod 600 $MNT/files/in/deep/1" "truncate -s 0 $MNT/files/in/deep/1" \
-  "dd if=/dev/zero of=$MNT/files/in/deep/1 count=1"; do
+# Outside of files/ nothing can be changed, by nobody.
+for command in "touch $MNT/blobs/new" "mkdir $MNT/d" "rm -f $MNT/blobs/$digest" "chmod 600 $MNT/blobs/$digest" \
+  "ln -s x $MNT/volumes/x"; do
+  # shellcheck disable=SC2086  # words
+  expect_fail 1 'Operation not permitted' $command
+done
+for command in "truncate -s 0 $MNT/blobs/$digest" "dd if=/dev/zero of=$MNT/blobs/$digest count=1"; do
   # shellcheck disable=SC2086  # words
   expect_fail 1 'Read-only file system' $command
 done
