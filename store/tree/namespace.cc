@@ -24,6 +24,7 @@
 #include "store/tree/impl/name_edits.h"
 #include "store/tree/impl/node_ids.h"
 #include "store/tree/impl/node_lookup.h"
+#include "store/tree/impl/open_catalog.h"
 #include "store/tree/impl/open_objects.h"
 #include "store/tree/impl/origin_set.h"
 #include "store/tree/impl/tree_edit.h"
@@ -460,29 +461,6 @@ absl::StatusOr<Namespace::Space> CatalogNamespace::space() {
                               left(volumes.budget_bytes, volumes.used_bytes));
   space.total_bytes = space.used_bytes + space.free_bytes;
   return space;
-}
-
-/// Opens the catalog, if need be in the ballast's room: a daemon that is started on a full disk can
-/// be told what to remove.
-absl::StatusOr<std::unique_ptr<Catalog>> open_catalog(const std::filesystem::path& directory,
-                                                      page::PageStore& store, Ballast& ballast,
-                                                      bool ended_cleanly) {
-  std::unique_ptr<Catalog> catalog;
-  const auto open = [&]() -> absl::Status {
-    BLOBCACHE_ASSIGN_OR_RETURN(catalog, Catalog::open(
-                                            directory / "catalog.sqlite", directory / "objects",
-                                            [&store](absl::Span<page::ObjectWriter* const> sealed) {
-                                              return store.sync(sealed);
-                                            },
-                                            ended_cleanly));
-    return absl::OkStatus();
-  };
-  BLOBCACHE_RETURN_IF_ERROR(ballast.with_room(open));
-  if (!ballast.make()) {
-    spdlog::warn("the file system of {} is full: there is no room to hold {} KiB for removals",
-                 directory.string(), Ballast::kBytes >> 10);
-  }
-  return catalog;
 }
 
 }  // namespace
