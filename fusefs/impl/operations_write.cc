@@ -193,11 +193,13 @@ void Operations::fallocate_file(fuse_req_t request, const OpenFile& opened, int 
       when_done(request, node, "zero a part of", [request] { fuse_reply_err(request, 0); });
   if (wanted.zeros.length == 0) return done(absl::OkStatus());
   invalidator_.own().begin(change);
-  file->write_zeroes(change.offset, change.length, {.fua = false, .no_hole = wanted.keeps_space},
-                     [this, change, done = std::move(done)](absl::Status result) mutable {
-                       invalidator_.own().end(change);
-                       done(std::move(result));
-                     });
+  file->write_zeroes(
+      change.offset, change.length,
+      {.fua = false, .no_hole = wanted.keeps_space, .keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0},
+      [this, change, done = std::move(done)](absl::Status result) mutable {
+        invalidator_.own().end(change);
+        done(std::move(result));
+      });
 }
 
 absl::Status Operations::set_length_now(tree::File& file, uint64_t length) {

@@ -22,12 +22,15 @@ for i in 1 2 3 4 5 6; do
     fail "the file is not as the model (seed $((seed + i)))"
 done
 
-# One file at the same time: processes write slices that share pages. (Another mount learns of a length within moments,
-# and may show the former one until then.)
+# One file at the same time: processes write slices that share pages, through one mount and through two.
 cc -O2 -o "$TEST_DIR/shared_file" "$SOURCE_DIR/test/system/shared_file.c" || fail "the writers do not compile"
+mount_at "$TEST_DIR/second"
 for slice in 333 1000 4096; do
   "$TEST_DIR/shared_file" "$MNT/files/shared" "$seed" 4 2 $((slice * 300)) "$slice" || fail "slices of $slice bytes"
+  "$TEST_DIR/shared_file" "$MNT/files/shared,$TEST_DIR/second/files/shared" "$seed" 4 2 $((slice * 300)) "$slice" ||
+    fail "slices of $slice bytes, through two mounts"
 done
+unmount_at "$TEST_DIR/second"
 
 # Names.
 for i in 1 2; do

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -116,6 +117,12 @@ int main(int argc, char** argv) {
   int fd = open(paths[0], O_RDWR | O_CREAT | O_TRUNC, 0644);
   if (fd < 0 || ftruncate(fd, size)) return perror(paths[0]), 2;
   close(fd);
+  // Another mount learns of the length within moments; what it shows until then is not what is tested.
+  for (int p = 0; p < count; ++p) {
+    double limit = now() + 3;
+    for (struct stat told = {0}; stat(paths[p], &told) || told.st_size != size; usleep(1000))
+      if (now() > limit) return fprintf(stderr, "%s does not show the length\n", paths[p]), 1;
+  }
   for (int me = 0; me < processes; ++me)
     if (fork() == 0) _exit(worker(paths, count, me, processes, seed, atof(argv[4]), size, slice));
   for (int i = 0; i < processes; ++i) {

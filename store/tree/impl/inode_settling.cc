@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 #include "base/status.h"
 #include "store/tree/impl/blob_put.h"
@@ -17,6 +18,19 @@ namespace {
 
 /// How much of a file is hashed at once.
 constexpr uint64_t kPiece = uint64_t{1} << 20;
+
+absl::Status put_all(uint64_t size,
+                     absl::FunctionRef<absl::Status(uint64_t offset, absl::Span<std::byte>)> read,
+                     BlobPut& put) {
+  std::vector<std::byte> buffer(std::min(size, kPiece));
+  for (uint64_t done = 0; done < size;) {
+    const auto piece = absl::MakeSpan(buffer).first(std::min<uint64_t>(buffer.size(), size - done));
+    BLOBCACHE_RETURN_IF_ERROR(read(done, piece));
+    BLOBCACHE_RETURN_IF_ERROR(put.append(piece));
+    done += piece.size();
+  }
+  return absl::OkStatus();
+}
 
 /// What a volume's blob will at least take: not its holes. What the base has counts once it comes.
 uint64_t stored_bytes(const volume::Volume& volume) {
@@ -63,20 +77,16 @@ absl::Status InodeTable::settle(const InodeRef& inode) {
 absl::Status InodeTable::settle_in_turn(const InodeRef& inode, uint64_t writings) {
   const std::shared_ptr<volume::Volume> volume = inode->volume();
   const int64_t volume_row = inode->volume_row().id;
-  const uint64_t size = volume->size_bytes();
   BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<page::ObjectWriter> writer,
                              parts_.store.create(page::Retention::kKept, stored_bytes(*volume)));
   BlobPut put(parts_.edits, parts_.append_threads, parts_.clock, std::move(writer));
-  std::vector<std::byte> buffer(std::min(size, kPiece));
-  for (uint64_t done = 0; done < size;) {
+  const auto read = [&](uint64_t offset, absl::Span<std::byte> into) -> absl::Status {
     if (settler_.stopping() || was_written_since(*inode, writings)) {
       return absl::CancelledError("somebody writes to it");
     }
-    const auto piece = absl::MakeSpan(buffer).first(std::min<uint64_t>(buffer.size(), size - done));
-    BLOBCACHE_RETURN_IF_ERROR(volume->read_wait(done, piece));
-    BLOBCACHE_RETURN_IF_ERROR(put.append(piece));
-    done += piece.size();
-  }
+    return volume->read_wait(offset, into);
+  };
+  BLOBCACHE_RETURN_IF_ERROR(put_all(volume->size_bytes(), read, put));
   int64_t blob = 0;
   put.also([&](CatalogWriter& catalog, const BlobRow& row, bool /*existed*/,
                Effects& effects) -> absl::Status {
@@ -122,7 +132,6 @@ absl::StatusOr<page::ObjectRef> InodeTable::put_beside(const InodeRef& inode) {
   const std::shared_ptr<volume::Volume> volume = inode->volume();
   if (volume == nullptr) return inode->content().object;
   BLOBCACHE_ASSIGN_OR_RETURN(const std::shared_ptr<volume::VolumeCut> cut, volume->cut());
-  const uint64_t size = cut->size_bytes();
   BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<page::ObjectWriter> writer,
                              parts_.store.create(page::Retention::kKept, stored_bytes(*volume)));
   BlobPut put(parts_.edits, parts_.append_threads, parts_.clock, std::move(writer));
@@ -134,13 +143,10 @@ absl::StatusOr<page::ObjectRef> InodeTable::put_beside(const InodeRef& inode) {
     effects.kept_to_cached_bytes += row.disk_bytes;
     return catalog.set_retention(row.id, parts_.clock(), page::Retention::kCached);
   });
-  std::vector<std::byte> buffer(std::min(size, kPiece));
-  for (uint64_t done = 0; done < size;) {
-    const auto piece = absl::MakeSpan(buffer).first(std::min<uint64_t>(buffer.size(), size - done));
-    BLOBCACHE_RETURN_IF_ERROR(cut->read_wait(done, piece));
-    BLOBCACHE_RETURN_IF_ERROR(put.append(piece));
-    done += piece.size();
-  }
+  const auto read = [&](uint64_t offset, absl::Span<std::byte> into) {
+    return cut->read_wait(offset, into);
+  };
+  BLOBCACHE_RETURN_IF_ERROR(put_all(cut->size_bytes(), read, put));
   BLOBCACHE_RETURN_IF_ERROR(put.commit_later(parts_.store).status());
   return parts_.open_settled(blob_node(blob));
 }

@@ -24,7 +24,7 @@ class SettleWork {
 };
 
 /// Settles files that have rested for a while, the one that rests longest first, on threads of its
-/// own: several, as small files' puts share their syncs.
+/// own: several, as each waits for the syncs of its blob's files.
 ///
 /// Thread-safe.
 class Settler {
