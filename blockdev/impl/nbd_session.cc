@@ -85,16 +85,16 @@ void NbdSession::run() {
     if (agreed) {
       spdlog::debug("nbd: {}: uses {}", peer_, handshake.chosen().name);
       const MetaContextSet contexts = handshake.meta_contexts();
-      // The client may be a kernel whose block device this is. Its driver asks for simple replies,
-      // and what memory holds for a device is written back only to one that can be written. Others
-      // are left as they are: memory that must not be waited for is harder to get.
-      if (handshake.style() == nbd::HeaderStyle::kSimple &&
-          !handshake.chosen().device->read_only()) {
-        base::become_io_flusher();
-      }
+      // The client may be a kernel whose block device this is; and what this thread reads from the
+      // disk may be waited for by one that is.
+      base::become_io_flusher();
       Transmission transmission(std::move(handshake.chosen()), handshake.style(), contexts,
                                 options_.limits, completions_, payloads_);
-      transmit(transmission);
+      {
+        const page::ThreadRing::Scope own_reads(ring_);
+        transmit(transmission);
+      }
+      ring_.finish();
     } else if (!handshake.violation().empty()) {
       complain(handshake.violation());
     }
@@ -185,11 +185,13 @@ void NbdSession::transmit(Transmission& transmission) {
   ReplyQueue& replies = transmission.replies();
   for (;;) {
     if (stopping_.load(std::memory_order_acquire) && !stop_begun_) begin_stop(transmission);
+    ring_.reap();
     transmission.collect();
     if (begin_ != end_) {
       nbd::Bytes bytes = input();
       transmission.consume(bytes, waits_ >= kWaits);
       keep(bytes);
+      ring_.submit();
     }
     report(transmission);
     if (!transmission.violation().empty()) return;
@@ -246,6 +248,7 @@ NbdSession::Io NbdSession::watch(Transmission& transmission) {
   if (blocked_ || !transmission.wants_input()) return Io::kNothing;
   Io io = Io::kNothing;
   const bool came = busy_wait_.spin([this, &io, &transmission] {
+    ring_.reap();
     if (completions_->any() || stopping_.load(std::memory_order_relaxed)) return true;
     io = receive(transmission);
     return io != Io::kNothing;
@@ -327,12 +330,16 @@ bool NbdSession::wait(Transmission& transmission) {
   short events = 0;
   if (transmission.wants_input()) events |= POLLIN;
   if (blocked_ || wire_.reading_wants_write()) events |= POLLOUT;
+  ring_.submit();
   if (!completions_->arm()) return true;
-  std::array<pollfd, 2> fds{{{wire_.fd(), events, 0}, {completions_->wake_fd(), POLLIN, 0}}};
+  std::array<pollfd, 3> fds{{{wire_.fd(), events, 0},
+                             {completions_->wake_fd(), POLLIN, 0},
+                             {ring_.wake_fd(), POLLIN, 0}}};
   busy_wait_.before_sleep();
   const int ready = ::poll(fds.data(), fds.size(), timeout);
   busy_wait_.after_sleep();
   completions_->disarm(ready > 0 && fds[1].revents != 0);
+  if (ready > 0 && fds[2].revents != 0) ring_.woken();
   if (ready < 0 && errno != EINTR) return false;
   if (ready == 0 && !timed) transmission.free_spare();
   if (ready <= 0) return true;

@@ -21,6 +21,7 @@
 #include "blockdev/impl/nbd_transmission.h"
 #include "blockdev/impl/wire.h"
 #include "blockdev/tls.h"
+#include "store/page/thread_ring.h"
 
 namespace blobcache::blockdev {
 
@@ -140,6 +141,7 @@ class NbdSession {
   ByteAllowance& copies_;
   ByteAllowance& payloads_;
   BusyWait busy_wait_;
+  page::ThreadRing ring_;
   const std::shared_ptr<CompletionQueue> completions_;
   std::atomic<bool> stopping_ = false;
   std::atomic<bool> shakes_hands_ = true;

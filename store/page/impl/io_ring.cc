@@ -15,6 +15,7 @@
 #include "base/status.h"
 #include "store/page/allow_blocking.h"
 #include "store/page/impl/disk_calls.h"
+#include "store/page/impl/thread_ring_impl.h"
 
 namespace blobcache::page {
 namespace {
@@ -65,6 +66,13 @@ void IoRing::read(int fd, absl::Span<std::byte> into, uint64_t offset, size_t ne
     }
     return;
   }
+  ThreadRing::Impl* own = fault_ ? nullptr : ThreadRing::current();
+  if (own != nullptr && own->read(fd, into, offset, needed, done, *this)) return;
+  read_by_ring(fd, into, offset, needed, std::move(done));
+}
+
+void IoRing::read_by_ring(int fd, absl::Span<std::byte> into, uint64_t offset, size_t needed,
+                         Done done) {
   auto operation = std::make_unique<Operation>();
   operation->fd = fd;
   operation->data = into.data();

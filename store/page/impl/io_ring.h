@@ -49,6 +49,9 @@ class IoRing {
   /// file's odd end.
   void read(int fd, absl::Span<std::byte> into, uint64_t offset, size_t needed, Done done);
 
+  /// The same, by this ring whoever asks.
+  void read_by_ring(int fd, absl::Span<std::byte> into, uint64_t offset, size_t needed, Done done);
+
   /// Writes all of `from` at `offset`. `from` stays valid until `done`.
   void write(int fd, absl::Span<const std::byte> from, uint64_t offset, Done done);
 
