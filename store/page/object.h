@@ -9,6 +9,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "store/page/lent_file.h"
 #include "store/page/object_key.h"
 #include "store/page/pending_read.h"
 #include "store/page/pinned_range.h"
@@ -121,6 +122,15 @@ class Object {
   /// Counts pages by tier; reads the page map, so it may block on the disk for a moment. Pages
   /// whose file or map is lost are on no disk.
   [[nodiscard]] virtual absl::StatusOr<Residency> residency() = 0;
+
+  /// The object's file, if all of the object is on disk and every page of it was read from there
+  /// and matched its checksum, by whoever read it or by a scrub, since it was written and since the
+  /// store was opened. Nobody checks it again while it is lent, and nothing of it is evicted; the
+  /// object is in use, and was used when the lease ends. Moves no page.
+  ///
+  /// FAILED_PRECONDITION when it is not to be had, or not yet: pages of which only memory knows
+  /// that they are right are verified in the background then. Else the disk's error.
+  [[nodiscard]] virtual absl::StatusOr<LentFile> lend_file() = 0;
 };
 
 using ObjectRef = std::shared_ptr<Object>;

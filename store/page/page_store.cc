@@ -57,15 +57,16 @@ class PageStoreImpl final : public PageStore {
         admission_(admission_places(options.memory_bytes)),
         memory_bytes_(options.memory_bytes),
         cache_(std::move(cache)),
-        core_{*counters_, *flights_, *memory_,      *disk_,       maps_,
-              admission_, *cache_,   live_objects_, extent_bytes_} {
+        core_{*counters_, *flights_, *memory_,  *disk_,        maps_,
+              admission_, *cache_,   verifier_, live_objects_, extent_bytes_} {
     cache_->start(core_);
   }
 
   PageStoreImpl(const PageStoreImpl&) = delete;
   PageStoreImpl& operator=(const PageStoreImpl&) = delete;
   ~PageStoreImpl() override {
-    // The cache's thread looks objects up.
+    // The threads of both use objects.
+    verifier_.stop();
     cache_->stop();
     objects_->clear();
     // Reads that were cancelled leave fetches behind, which use every part until they are over, and
@@ -221,6 +222,7 @@ class PageStoreImpl final : public PageStore {
   std::atomic<uint64_t> live_objects_{0};
   std::atomic<uint64_t> extent_bytes_{0};
   const std::unique_ptr<DiskCache> cache_;
+  FileVerifier verifier_{core_};
   StoreCore core_;
 };
 

@@ -68,6 +68,7 @@ class GatedObject : public page::Object {
     return inner_->map(offset, length, max_runs, std::move(done));
   }
   absl::StatusOr<page::Residency> residency() override { return inner_->residency(); }
+  absl::StatusOr<page::LentFile> lend_file() override { return inner_->lend_file(); }
 
   /// Ranges below this offset are hits.
   void open_below(uint64_t offset);

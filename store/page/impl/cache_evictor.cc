@@ -167,8 +167,9 @@ bool CacheEvictor::clear(ObjectImpl& object, uint64_t index, MapBlock& block) {
   Extent& extent = object.extents().get(index);
   {
     absl::MutexLock lock(&state_.core->flights.shard({object.id(), index}).mutex);
-    // A fetch that is under way may be about to read what the disk has.
-    if (extent.in_flight != 0) return false;
+    // A fetch that is under way may be about to read what the disk has, and so may a borrower.
+    if (extent.in_flight != 0 || object.lending().is_lent()) return false;
+    object.lending().forget(extent, ~PageMask{0});
     extent.on_disk.store(0, std::memory_order_relaxed);
   }
   block.on_disk.at(index % kExtentsPerMapBlock) = 0;

@@ -183,6 +183,14 @@ void DiskCache::use(const ObjectImpl& object, uint64_t extent) {
   state_.mutex.Unlock();
 }
 
+void DiskCache::use_all(const ObjectImpl& object) {
+  absl::MutexLock lock(&state_.mutex);
+  CachedFile* file = state_.extents->find(object.key());
+  if (file == nullptr) return;
+  file->used_ns = absl::ToUnixNanos(clock_());
+  for (const auto& [extent, slot] : file->slots) state_.extents->use(*file, extent);
+}
+
 struct DiskCache::Reclaim {
   uint64_t wanted = 0;
   uint64_t freed = 0;

@@ -65,6 +65,9 @@ class DiskCache final : public DiskReclaimer {
   /// An extent was read from disk.
   void use(const ObjectImpl& object, uint64_t extent) ABSL_LOCKS_EXCLUDED(state_.mutex);
 
+  /// All that is on disk of the object was read, for all that is known.
+  void use_all(const ObjectImpl& object) ABSL_LOCKS_EXCLUDED(state_.mutex);
+
   /// Gives up extents until about `bytes` are free; waits for the cache's thread.
   uint64_t reclaim(uint64_t bytes) override ABSL_LOCKS_EXCLUDED(state_.mutex);
   /// Gives up whole objects that nobody has open, the longest unused first, until about `files` of

@@ -109,7 +109,7 @@ void Fetch::from_disk(PageMask run, bool again) {
   core_.counters.add(Counters::kDiskReadBytes, bytes);
   core_.disk.ring().read((*files)->data.get(), {memory(run), bytes}, offset(run), object_bytes(run),
                          [self = shared_from_this(), files = *files, run, again](int result) {
-                           self->disk_done(run, again, result);
+                           self->disk_done(run, again, *files, result);
                          });
 }
 
@@ -146,7 +146,7 @@ void Fetch::disk_failed(PageMask run, bool again, int error) {
   from_source(run, lost(run, base::message(why)));
 }
 
-void Fetch::disk_done(PageMask run, bool again, int result) {
+void Fetch::disk_done(PageMask run, bool again, const OpenFiles& files, int result) {
   if (result != 0) {
     disk_failed(run, again, result);
     return;
@@ -158,6 +158,8 @@ void Fetch::disk_done(PageMask run, bool again, int result) {
     core_.counters.add(Counters::kDiskHitPages, page_total(good));
     if (object_->in_cache()) core_.cache.use(*object_, id_.index);
     if (object_->source() == nullptr) restore(good);
+    // Nobody clears them: they are in flight still.
+    object_->lending().note_verified(object_->extents().get(id_.index), good, files.written_ns);
     settle(good, absl::OkStatus());
   }
   const PageMask bad = run & ~good;
@@ -182,8 +184,9 @@ void Fetch::disk_done(PageMask run, bool again, int result) {
 
 PageMask Fetch::drop(PageMask pages) {
   absl::MutexLock lock(&core_.flights.shard(id_).mutex);
-  return pages &
-         object_->extents().get(id_.index).on_disk.fetch_and(~pages, std::memory_order_relaxed);
+  Extent& extent = object_->extents().get(id_.index);
+  object_->lending().forget(extent, pages);
+  return pages & extent.on_disk.fetch_and(~pages, std::memory_order_relaxed);
 }
 
 void Fetch::restore(PageMask pages) {

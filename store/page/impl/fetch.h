@@ -42,7 +42,7 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   void zero(PageMask pages);
   /// `again`: a second look at pages that did not match their checksums.
   void from_disk(PageMask run, bool again);
-  void disk_done(PageMask run, bool again, int result);
+  void disk_done(PageMask run, bool again, const OpenFiles& files, int result);
   void disk_failed(PageMask run, bool again, int error);
   /// The pages of `run` whose checksum is right.
   [[nodiscard]] PageMask verify(PageMask run) const;

@@ -57,6 +57,7 @@ absl::StatusOr<OpenFilesRef> ObjectFile::open_now() {
     }
   }
   files->data = *std::move(data);
+  if (!in_cache_) files->written_ns = written_ns(info);
   if (has_map_) {
     // A map that is missing shows as one that cannot be read, and is made again.
     absl::StatusOr<base::UniqueFd> map = disk_.open_file(path.string() + ".map", access);
@@ -92,6 +93,7 @@ void ObjectFile::replace_map(const OpenFilesRef& open, base::UniqueFd map) {
   auto files = std::make_shared<OpenFiles>();
   files->data = base::UniqueFd(::fcntl(open->data.get(), F_DUPFD_CLOEXEC, 0));
   files->map = std::move(map);
+  files->written_ns = open->written_ns;
   {
     absl::MutexLock lock(&mutex_);
     // Without a descriptor to spare the next open() finds the new map by its name, if it has one.

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/stat.h>
+
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
@@ -23,8 +25,16 @@ class DiskTier;
 struct OpenFiles {
   base::UniqueFd data;
   base::UniqueFd map;
+  /// When the data was last written to, as of the opening; 0 of a cached object, whose file changes
+  /// all the time.
+  int64_t written_ns = 0;
 };
 using OpenFilesRef = std::shared_ptr<const OpenFiles>;
+
+/// A file's time of modification, in nanoseconds since 1970.
+[[nodiscard]] inline int64_t written_ns(const struct stat& info) {
+  return int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
+}
 
 /// The files of one object in use: opened when they are needed, closed again when many others are
 /// (see OpenFileTable), and kept open once their names go, so that readers who hold the object go

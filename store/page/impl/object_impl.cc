@@ -1,13 +1,18 @@
 #include "store/page/impl/object_impl.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <memory>
 #include <utility>
 
 #include "absl/synchronization/notification.h"
+#include "base/status.h"
+#include "store/page/impl/file_verifier.h"
 #include "store/page/impl/map_loader.h"
 #include "store/page/impl/map_operation.h"
 #include "store/page/impl/pinned_range_builder.h"
@@ -138,6 +143,45 @@ absl::StatusOr<Residency> ObjectImpl::residency() {
     residency.zero_pages += static_cast<uint64_t>(std::popcount(zero));
   });
   return residency;
+}
+
+/// While it exists nothing is taken out of the object's file.
+class ObjectImpl::Lease {
+ public:
+  explicit Lease(std::shared_ptr<ObjectImpl> object) : object_(std::move(object)) {
+    object_->lending_.borrow();
+  }
+  ~Lease() {
+    object_->lending_.give_back();
+    if (was_lent_ && object_->in_cache()) object_->core_.cache.use_all(*object_);
+  }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+  void set_lent() { was_lent_ = true; }
+
+ private:
+  const std::shared_ptr<ObjectImpl> object_;
+  bool was_lent_ = false;
+};
+
+absl::StatusOr<LentFile> ObjectImpl::lend_file() {
+  const auto lease = std::make_shared<Lease>(shared_from_this());
+  const Lending::Answer answer = lending_.look(extents_, size_bytes());
+  if (answer == Lending::Answer::kInMemory) core_.verifier.request(shared_from_this());
+  if (answer != Lending::Answer::kWhole) {
+    return absl::FailedPreconditionError("not all of it is on disk and verified");
+  }
+  BLOBCACHE_ASSIGN_OR_RETURN(const OpenFilesRef files, file_.open());
+  struct stat info{};
+  if (::fstat(files->data.get(), &info) != 0) return base::errno_error(errno, "fstat");
+  const bool is_as_it_was = in_cache() || written_ns(info) == lending_.written_ns();
+  if (!is_as_it_was || static_cast<uint64_t>(info.st_size) != size_bytes()) {
+    return absl::FailedPreconditionError("somebody else wrote to its file");
+  }
+  base::UniqueFd fd(::fcntl(files->data.get(), F_DUPFD_CLOEXEC, 0));
+  if (!fd.valid()) return base::errno_error(errno, "F_DUPFD_CLOEXEC");
+  lease->set_lent();
+  return LentFile{std::move(fd), lease};
 }
 
 }  // namespace blobcache::page

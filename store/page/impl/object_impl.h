@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "store/page/impl/extent_table.h"
+#include "store/page/impl/lending.h"
 #include "store/page/impl/object_file.h"
 #include "store/page/object.h"
 #include "store/page/page_map.h"
@@ -36,6 +37,7 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
   PendingRead read(uint64_t offset, uint64_t length, ReadDone done) override;
   PendingRead map(uint64_t offset, uint64_t length, size_t max_runs, MapDone done) override;
   [[nodiscard]] absl::StatusOr<Residency> residency() override;
+  [[nodiscard]] absl::StatusOr<LentFile> lend_file() override;
 
   [[nodiscard]] uint64_t id() const { return id_; }
   [[nodiscard]] const Incarnation& incarnation() const { return spec_.incarnation; }
@@ -66,6 +68,7 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
   [[nodiscard]] uint64_t extent_count() const { return page::extent_count(spec_.size_bytes); }
   [[nodiscard]] ExtentTable& extents() { return extents_; }
   [[nodiscard]] ObjectFile& file() { return file_; }
+  [[nodiscard]] Lending& lending() { return lending_; }
   /// How many frames hold pages of this object; MemoryTier counts.
   [[nodiscard]] std::atomic<uint32_t>& frames() { return frames_; }
   /// The part of a range of pages that the object really has: all but the last page's tail.
@@ -83,6 +86,8 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
                                                 uint32_t shard);
   /// Tells all extents what the page map says; blocks on the disk.
   [[nodiscard]] absl::Status load_map();
+
+  class Lease;
 
   /// Counts the object until all else of it is destroyed, with what that uses of the store.
   class Presence {
@@ -102,6 +107,7 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
   StoreCore& core_;
   ExtentTable extents_;
   ObjectFile file_;
+  Lending lending_;
   std::atomic<bool> beyond_repair_{false};
   std::atomic<uint32_t> frames_{0};
   std::atomic<uint64_t> map_version_{0};

@@ -90,6 +90,7 @@ absl::StatusOr<bool> ObjectScrub::open_data() {
     return false;
   }
   file_bytes_ = static_cast<uint64_t>(info.st_size);
+  written_ns_ = written_ns(info);
   if (file_bytes_ > spec_.size_bytes) {
     note_whole("its file is larger than the object");
     return false;
@@ -238,6 +239,7 @@ absl::Status ObjectScrub::check_chunk(const Chunk& chunk) {
   }
   result_.checked_pages += chunk.pages;
   note_damage(chunk);
+  note_verified(chunk);
   if (hash_ != nullptr) hash_->update({buffer_.get(), bytes_of(chunk.first_page, chunk.pages)});
   return absl::OkStatus();
 }
@@ -305,7 +307,25 @@ void ObjectScrub::drop_page(uint64_t page) {
   if (extent == nullptr) return;
   const PageMask bit = page_mask(static_cast<uint32_t>(page % kPagesPerExtent), 1);
   absl::MutexLock lock(&parts_.core.flights.shard({object->id(), index}).mutex);
+  object->lending().forget(*extent, bit);
   extent->on_disk.fetch_and(~bit, std::memory_order_relaxed);
+}
+
+/// So that the file of an object in use can be lent.
+void ObjectScrub::note_verified(const Chunk& chunk) {
+  const std::shared_ptr<ObjectImpl> object = parts_.objects.find(spec_.key, spec_.incarnation);
+  if (object == nullptr) return;
+  for (uint32_t page = 0; page < chunk.pages;) {
+    const uint64_t index = (chunk.first_page + page) / kPagesPerExtent;
+    PageMask good = 0;
+    for (; page < chunk.pages && (chunk.first_page + page) / kPagesPerExtent == index; ++page) {
+      if (states_[page] != PageState::kData) continue;
+      good |= page_mask(static_cast<uint32_t>((chunk.first_page + page) % kPagesPerExtent), 1);
+    }
+    Extent& extent = object->extents().get(index);
+    absl::MutexLock lock(&parts_.core.flights.shard({object->id(), index}).mutex);
+    object->lending().note_verified(extent, good, written_ns_);
+  }
 }
 
 void ObjectScrub::check_hash() {

@@ -79,6 +79,7 @@ class ObjectScrub {
   void note_damage(const Chunk& chunk);
   /// As a read does with a page that does not match. One that cannot be read now may be later.
   void drop_page(uint64_t page);
+  void note_verified(const Chunk& chunk);
   /// Compares the hash of all that was read, if all of it was right.
   void check_hash();
   void note_whole(std::string_view why);
@@ -102,6 +103,7 @@ class ObjectScrub {
   base::UniqueFd data_;
   base::UniqueFd map_;
   uint64_t file_bytes_ = 0;
+  int64_t written_ns_ = 0;
   bool repair_tried_ = false;
   uint32_t failures_in_a_row_ = 0;
   const AlignedMemory buffer_;

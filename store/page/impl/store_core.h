@@ -8,6 +8,7 @@
 #include "store/page/impl/counters.h"
 #include "store/page/impl/disk_cache.h"
 #include "store/page/impl/disk_tier.h"
+#include "store/page/impl/file_verifier.h"
 #include "store/page/impl/flight_table.h"
 #include "store/page/impl/map_loader.h"
 #include "store/page/impl/memory_tier.h"
@@ -24,6 +25,7 @@ struct StoreCore {
   MapLoader& maps;
   Admission& admission;
   DiskCache& cache;
+  FileVerifier& verifier;
   /// Objects that have not been destroyed yet.
   std::atomic<uint64_t>& live_objects;
   /// What the descriptors of all their extents take, in bytes.
