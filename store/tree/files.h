@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "store/page/lent_file.h"
 #include "store/page/object.h"
 #include "store/tree/name_editor.h"
 #include "store/tree/namespace.h"
@@ -37,6 +38,13 @@ class File {
   /// Has the content be an image, of which write() and the rest are allowed from then on. What was
   /// read before the call was the blob's. Waits for the disk.
   [[nodiscard]] virtual absl::Status begin_writing() = 0;
+
+  /// Of a file that is settled, and that nobody has opened for writing: as
+  /// page::Object::lend_file(), else FAILED_PRECONDITION. While the lease is held it stays so.
+  [[nodiscard]] virtual absl::StatusOr<page::LentFile> lend_file() = 0;
+  /// Who has it open may begin to write from now on, so it is not lent. ETXTBSY while it is; so is
+  /// begin_writing().
+  [[nodiscard]] virtual absl::Status reserve_writing() = 0;
 
   // Of a file under writing; FAILED_PRECONDITION before begin_writing(). As those of an image, and:
   /// Beyond the end the file grows; what lies between reads as zeros. EFBIG (posix_errno_of) beyond

@@ -205,6 +205,12 @@ tree::Node FakeFile::node() const {
   return FakeTree::node_of(*entry_);
 }
 
+absl::StatusOr<page::LentFile> FakeFile::lend_file() {
+  const Content now = content();
+  if (now.object == nullptr) return absl::FailedPreconditionError("it is written to");
+  return now.object->lend_file();
+}
+
 absl::Status FakeFile::begin_writing() {
   const Content now = content();
   if (now.image != nullptr) return absl::OkStatus();

@@ -60,6 +60,8 @@ class FakeFile final : public tree::File {
   Content content() const override;
   tree::Node node() const override;
   absl::Status begin_writing() override;
+  absl::StatusOr<page::LentFile> lend_file() override;
+  absl::Status reserve_writing() override { return absl::OkStatus(); }
   void write(uint64_t offset, absl::Span<const std::byte> bytes, volume::Done done) override;
   void write_zeroes(uint64_t offset, uint64_t length, volume::ZeroFlags flags,
                     volume::Done done) override;

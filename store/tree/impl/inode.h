@@ -72,6 +72,8 @@ class Inode {
     uint32_t handles = 0;    ///< who has it open
     uint32_t writers = 0;    ///< those of them that write, or are about to
     uint64_t writings = 0;   ///< how many have begun to write, ever
+    uint32_t reserved = 0;   ///< handles that may begin to write
+    uint32_t lent = 0;       ///< leases of the blob's file: nobody begins to write
     bool switching = false;  ///< is being made settled: nobody begins to write
     bool gone = false;       ///< the node has no name left, and no row
   };

@@ -43,6 +43,11 @@ absl::Status is_gone(NodeId node) {
   return base::posix_error(ESTALE, fmt::format("node {}: is gone", node));
 }
 
+absl::Status is_lent(NodeId node) {
+  return base::posix_error(ETXTBSY,
+                           fmt::format("node {}: the kernel reads its blob by itself", node));
+}
+
 absl::Status check_file(const std::optional<FileRow>& row, NodeId node) {
   if (!row) return is_gone(node);
   if (row->kind == FileKind::kFile) return absl::OkStatus();
@@ -294,6 +299,7 @@ absl::Status InodeTable::begin_writing(const InodeRef& inode) {
     const auto stays = [&]()
                            ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !inode->use.switching; };
     mutex_.Await(absl::Condition(&stays));
+    if (inode->use.lent > 0) return is_lent(inode->id());
     // From here on a settling that is under way finds that it was in vain.
     ++inode->use.writers;
     ++inode->use.writings;
@@ -307,6 +313,35 @@ absl::Status InodeTable::begin_writing(const InodeRef& inode) {
   }
   if (rests) settler_.add(inode);
   return status;
+}
+
+absl::Status InodeTable::reserve_writing(Inode& inode) {
+  const absl::MutexLock lock(&mutex_);
+  if (inode.use.lent > 0) return is_lent(inode.id());
+  ++inode.use.reserved;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<page::LentFile> InodeTable::lend(const InodeRef& inode) {
+  const auto refused = [] { return absl::FailedPreconditionError("it is, or may be, written to"); };
+  {
+    const absl::MutexLock lock(&mutex_);
+    const Inode::Use& use = inode->use;
+    if (use.reserved > 0 || use.writers > 0 || use.switching) return refused();
+    ++inode->use.lent;
+  }
+  // With it ends what keeps writers away.
+  const std::shared_ptr<const void> no_writers(inode.get(), [this, inode](const void* /*none*/) {
+    const absl::MutexLock lock(&mutex_);
+    --inode->use.lent;
+  });
+  const page::ObjectRef object = inode->content().object;
+  if (object == nullptr) return refused();  // it has not settled yet
+  absl::StatusOr<page::LentFile> lent = object->lend_file();
+  if (!lent.ok()) return lent.status();
+  using Both = std::pair<std::shared_ptr<const void>, std::shared_ptr<const void>>;
+  lent->lease = std::make_shared<const Both>(no_writers, std::move(lent->lease));
+  return lent;
 }
 
 absl::Status InodeTable::make_written(const InodeRef& inode) {

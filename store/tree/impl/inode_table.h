@@ -106,6 +106,13 @@ class InodeTable final : public Files, private SettleWork {
 
   // For OpenedFile.
   [[nodiscard]] absl::Status begin_writing(const InodeRef& inode) ABSL_LOCKS_EXCLUDED(mutex_);
+  [[nodiscard]] absl::StatusOr<page::LentFile> lend(const InodeRef& inode)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  [[nodiscard]] absl::Status reserve_writing(Inode& inode) ABSL_LOCKS_EXCLUDED(mutex_);
+  void release_writing(Inode& inode) ABSL_LOCKS_EXCLUDED(mutex_) {
+    const absl::MutexLock lock(&mutex_);
+    --inode.use.reserved;
+  }
   void leave(const InodeRef& inode, bool was_writer) ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] const Parts& parts() const { return parts_; }
 

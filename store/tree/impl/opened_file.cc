@@ -10,7 +10,10 @@
 
 namespace blobcache::tree {
 
-OpenedFile::~OpenedFile() { table_.leave(inode_, writes_.load()); }
+OpenedFile::~OpenedFile() {
+  if (reserved_.load()) table_.release_writing(*inode_);
+  table_.leave(inode_, writes_.load());
+}
 
 Node OpenedFile::node() const {
   const absl::StatusOr<Node> found = table_.parts().names.stat(inode_->id());
@@ -34,6 +37,16 @@ absl::Status OpenedFile::begin_writing() {
   if (writes_.load()) return absl::OkStatus();
   BLOBCACHE_RETURN_IF_ERROR(table_.begin_writing(inode_));
   writes_.store(true);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<page::LentFile> OpenedFile::lend_file() { return table_.lend(inode_); }
+
+absl::Status OpenedFile::reserve_writing() {
+  const absl::MutexLock lock(&begin_mutex_);
+  if (reserved_.load()) return absl::OkStatus();
+  BLOBCACHE_RETURN_IF_ERROR(table_.reserve_writing(*inode_));
+  reserved_.store(true);
   return absl::OkStatus();
 }
 

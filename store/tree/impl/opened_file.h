@@ -34,6 +34,8 @@ class OpenedFile final : public File {
   [[nodiscard]] Content content() const override { return inode_->content(); }
   [[nodiscard]] Node node() const override;
   [[nodiscard]] absl::Status begin_writing() override;
+  [[nodiscard]] absl::StatusOr<page::LentFile> lend_file() override;
+  [[nodiscard]] absl::Status reserve_writing() override;
   void write(uint64_t offset, absl::Span<const std::byte> bytes, volume::Done done) override;
   void write_zeroes(uint64_t offset, uint64_t length, volume::ZeroFlags flags,
                     volume::Done done) override;
@@ -49,6 +51,7 @@ class OpenedFile final : public File {
   const std::shared_ptr<Inode> inode_;
   absl::Mutex begin_mutex_;  ///< held over begin_writing()
   std::atomic<bool> writes_{false};
+  std::atomic<bool> reserved_{false};
 };
 
 }  // namespace blobcache::tree
