@@ -27,6 +27,7 @@
 #include "fusefs/impl/invalidator.h"
 #include "fusefs/impl/mountpoint.h"
 #include "fusefs/impl/operations.h"
+#include "fusefs/impl/passthrough.h"
 #include "fusefs/impl/threads.h"
 #include "store/page/geometry.h"
 #include "store/tree/path.h"
@@ -112,7 +113,8 @@ class MountImpl final : public Mount, private KernelCache {
             Timeouts{options.entry_timeout, options.negative_timeout,
                      std::max(options.entry_timeout, kImmutableTimeout)},
             Operations::Limits{static_cast<uint32_t>(options.max_request_bytes),
-                               options.max_background, options.async_direct, options.read_only}) {}
+                               options.max_background, options.async_direct, options.read_only,
+                               options.passthrough}) {}
   ~MountImpl() override { unmount(); }
 
   [[nodiscard]] absl::Status mount();
@@ -150,6 +152,8 @@ class MountImpl final : public Mount, private KernelCache {
   absl::Mutex unmount_mutex_;  // held for the whole of unmount()
   bool unmounted_ ABSL_GUARDED_BY(unmount_mutex_) = false;
 };
+
+bool has_passthrough() { return Passthrough::is_built(); }
 
 absl::StatusOr<std::unique_ptr<Mount>> Mount::start(const MountOptions& options,
                                                     tree::Namespace& names,
@@ -201,6 +205,7 @@ absl::Status MountImpl::mount() {
   std::optional<MountEntry> entry;
   BLOBCACHE_ASSIGN_OR_RETURN(entry, mounted_at(mountpoint_));
   if (entry.has_value()) device_ = entry->device;
+  operations_.attach(fuse_session_fd(session_.get()));
   names_.add_listener(&invalidator_);
   invalidator_.start();
   loop_ = std::thread([this] {

@@ -14,6 +14,15 @@
 
 namespace blobcache::fusefs {
 
+/// Which files the kernel reads from the store's own files, with no daemon in between.
+enum class PassthroughFiles : uint8_t {
+  kNone,
+  kUnwritable,  ///< those that nobody can write to: blobs, origins' files, files without such a mode
+  /// And all others that have settled. While such a one is open so, to open it for writing is
+  /// ETXTBSY.
+  kSettled,
+};
+
 struct MountOptions {
   std::filesystem::path mountpoint;  ///< an absolute path of a directory
   bool allow_other = false;
@@ -28,9 +37,14 @@ struct MountOptions {
   bool async_direct = true;
   bool read_only = false;  ///< nothing can be changed through this mount
   bool no_exec = false;    ///< no program can be run from it
+  /// As far as libfuse, the kernel and our rights let us: has_passthrough().
+  PassthroughFiles passthrough = PassthroughFiles::kUnwritable;
   /// The path of a directory of the tree, which the mount shows as its root; "": all of the tree.
   std::string subtree;
 };
+
+/// Whether this program was built with a libfuse (3.17) that has passthrough.
+[[nodiscard]] bool has_passthrough();
 
 /// One FUSE mount of the tree or a part of it; files/ and volumes can be written to. Requests run
 /// on libfuse's worker threads; a miss is answered from the store's thread when its pages have

@@ -46,6 +46,7 @@ void fill(const base::DoorStats& stats, v1::DoorStatus& out) {
   out.set_bytes_in(stats.bytes_in);
   out.set_errors(stats.errors);
   out.set_open(stats.open);
+  out.set_passed_through(stats.passed_through);
 }
 
 void fill(const page::Stats& stats, v1::StatusResponse& out) {

@@ -26,7 +26,7 @@ struct SizeOrShare {
 };
 
 enum class DirectIoMode : uint8_t { kAuto, kOn, kOff };
-enum class PassthroughMode : uint8_t { kAuto, kOff };
+enum class PassthroughMode : uint8_t { kAuto, kOn, kOff };
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError };
 
 /// Everything that the daemon can be told, checked; a default-made one is the default

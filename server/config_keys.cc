@@ -99,8 +99,9 @@ constexpr std::array kFuseKeys = {
                 Effect::kReload)),
     row<&Config::fuse, &Fuse::passthrough>(
         "fuse", "passthrough",
-        "Whether the kernel reads files that are whole on disk directly: auto or off",
-        Effect::kReserved),
+        "Which files that are whole on disk the kernel reads by itself, where it can: those that "
+        "nobody can write (auto), all (on) or none (off)",
+        Effect::kReload),
 };
 
 constexpr std::array kNbdKeys = {

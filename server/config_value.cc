@@ -17,6 +17,8 @@
 namespace blobcache::server {
 namespace {
 
+constexpr bool kHasPassthrough = BLOBCACHE_HAS_PASSTHROUGH == 1;
+
 absl::Status bad(std::string reason) { return absl::InvalidArgumentError(reason); }
 
 std::string_view type_of(const ConfigValue& value) {
@@ -103,6 +105,7 @@ constexpr std::array kDirectIoModes = {Named<DirectIoMode>{"auto", DirectIoMode:
                                        Named<DirectIoMode>{"on", DirectIoMode::kOn},
                                        Named<DirectIoMode>{"off", DirectIoMode::kOff}};
 constexpr std::array kPassthroughModes = {Named<PassthroughMode>{"auto", PassthroughMode::kAuto},
+                                          Named<PassthroughMode>{"on", PassthroughMode::kOn},
                                           Named<PassthroughMode>{"off", PassthroughMode::kOff}};
 constexpr std::array kLogLevels = {
     Named<LogLevel>{"debug", LogLevel::kDebug}, Named<LogLevel>{"info", LogLevel::kInfo},
@@ -301,9 +304,11 @@ absl::Status parse_value(const ConfigKey& /*key*/, const ConfigValue& value, Dir
 }
 
 absl::Status parse_value(const ConfigKey& /*key*/, const ConfigValue& value, PassthroughMode& out) {
-  const std::string* text = text_of(value);
-  if (text != nullptr && *text == "on") return bad("this version does not serve passthrough");
-  return parse_choice(value, kPassthroughModes, out);
+  BLOBCACHE_RETURN_IF_ERROR(parse_choice(value, kPassthroughModes, out));
+  if (out == PassthroughMode::kOn && !kHasPassthrough) {
+    return bad("this program was built with a libfuse that has no passthrough, which 3.17 has");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status parse_value(const ConfigKey& /*key*/, const ConfigValue& value, LogLevel& out) {

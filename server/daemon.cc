@@ -229,7 +229,6 @@ void Daemon::reload(const Config& next) {
   after.fuse.mountpoint = before.fuse.mountpoint;
   after.fuse.subtree = before.fuse.subtree;
   after.fuse.read_only = before.fuse.read_only;
-  after.fuse.passthrough = before.fuse.passthrough;
   if (reload_metrics(next.metrics)) after.metrics = next.metrics;
   mounts_->set_defaults(mount_options(after.fuse));
   set_log_level(after.log.level);

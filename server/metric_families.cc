@@ -187,6 +187,8 @@ void add_doors(const Snapshot& snapshot, Families& families) {
                    {{"fuse", fuse.bytes_in}, {"nbd", nbd.bytes_in}, {"grpc", grpc.bytes_in}});
   families.gauge("blobcache_door_open", "Open files, connections or streams of a door.", "door",
                  {{"fuse", fuse.open}, {"nbd", nbd.open}, {"grpc", grpc.open}});
+  families.counter("blobcache_fuse_passthrough_opens_total",
+                   "Opens of files that the kernel reads by itself.", fuse.passed_through);
   families.gauge("blobcache_ublk_devices", "Devices by ublk that are served.",
                  snapshot.ublk_devices);
   families.gauge("blobcache_mounts", "FUSE mounts.", snapshot.mounts.size());

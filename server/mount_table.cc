@@ -19,6 +19,7 @@ void add_counters(base::DoorStats& sum, const base::DoorStats& part) {
   sum.bytes_out += part.bytes_out;
   sum.bytes_in += part.bytes_in;
   sum.errors += part.errors;
+  sum.passed_through += part.passed_through;
 }
 
 /// One spelling a path of the tree: no slash before or after it.

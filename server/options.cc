@@ -35,6 +35,18 @@ page::DirectIo direct_io(DirectIoMode mode) {
   return page::DirectIo::kAuto;
 }
 
+fusefs::PassthroughFiles passthrough_files(PassthroughMode mode) {
+  switch (mode) {
+    case PassthroughMode::kAuto:
+      return fusefs::PassthroughFiles::kUnwritable;
+    case PassthroughMode::kOn:
+      return fusefs::PassthroughFiles::kSettled;
+    case PassthroughMode::kOff:
+      break;
+  }
+  return fusefs::PassthroughFiles::kNone;
+}
+
 /// OK for a directory that is there.
 absl::Status check_directory(const std::filesystem::path& path) {
   struct stat info{};
@@ -125,6 +137,7 @@ fusefs::MountOptions mount_options(const Config::Fuse& fuse) {
   options.negative_timeout = fuse.negative_timeout;
   options.max_background = fuse.max_background;
   options.max_request_bytes = fuse.max_request;
+  options.passthrough = passthrough_files(fuse.passthrough);
   return options;
 }
 

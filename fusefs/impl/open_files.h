@@ -24,6 +24,7 @@ struct OpenFile {
   page::ObjectRef object;                ///< of any other file
   tree::Node node;
   bool is_written = false;  ///< it was opened for writing
+  bool is_counted = false;  ///< by Passthrough
 };
 
 /// The open files of a mount. The kernel holds each by a handle, which it passes with every request

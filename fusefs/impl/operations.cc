@@ -28,6 +28,7 @@ Operations::Operations(tree::Namespace& names, const Places& places, Invalidator
 void Operations::shut_down() {
   pending_.cancel_all_and_wait();
   open_files_.clear();
+  passthrough_.clear();
 }
 
 base::DoorStats Operations::stats() const {
@@ -37,6 +38,7 @@ base::DoorStats Operations::stats() const {
   out.bytes_out = bytes_out_.load(std::memory_order_relaxed);
   out.errors = errors_.load(std::memory_order_relaxed);
   out.open = open_files_.size();
+  out.passed_through = passthrough_.opens();
   return out;
 }
 
@@ -193,6 +195,15 @@ void Operations::init(fuse_conn_info* connection) {
   } else {
     leave(static_cast<unsigned>(FUSE_CAP_ASYNC_DIO));
   }
+#ifdef FUSE_CAP_PASSTHROUGH
+  // The store's files lie on no stacked file system, as far as we know; on one they are refused.
+  leave(static_cast<unsigned>(FUSE_CAP_PASSTHROUGH));
+  const bool is_there = (connection->capable & FUSE_CAP_PASSTHROUGH) != 0;
+  if (limits_.passthrough != PassthroughFiles::kNone && is_there) {
+    want(static_cast<unsigned>(FUSE_CAP_PASSTHROUGH));
+    passthrough_.enable();
+  }
+#endif
   connection->max_read = limits_.max_request_bytes;
   connection->max_readahead = limits_.max_request_bytes;
   // From this libfuse computes, too, how many pages the kernel may ask for at once.

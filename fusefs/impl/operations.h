@@ -21,9 +21,11 @@
 #include "fusefs/impl/invalidator.h"
 #include "fusefs/impl/log_limit.h"
 #include "fusefs/impl/open_files.h"
+#include "fusefs/impl/passthrough.h"
 #include "fusefs/impl/pending_reads.h"
 #include "fusefs/impl/reply.h"
 #include "fusefs/impl/write_rules.h"
+#include "fusefs/mount.h"
 #include "store/tree/files.h"
 #include "store/tree/namespace.h"
 #include "store/volume/image.h"
@@ -55,6 +57,7 @@ class Operations {
     uint32_t max_background;
     bool async_direct;  ///< as in MountOptions
     bool read_only;
+    PassthroughFiles passthrough;
   };
   struct Places {
     tree::NodeId root;   ///< the directory that is the root of the mount
@@ -67,6 +70,9 @@ class Operations {
 
   /// The table for fuse_session_new(), whose user data must be the Operations.
   [[nodiscard]] static const fuse_lowlevel_ops& table();
+
+  /// The connection's descriptor. Before the first request.
+  void attach(int fuse_fd) { backing_files_.attach(fuse_fd); }
 
   /// Notified once the kernel and libfuse have agreed on how to talk.
   [[nodiscard]] const absl::Notification& initialised() const { return initialised_; }
@@ -147,6 +153,9 @@ class Operations {
 
   void run_waiting(fuse_req_t request, tree::NodeId node, absl::AnyInvocable<void()> call);
   [[nodiscard]] absl::StatusOr<OpenFile> open_node(tree::NodeId node, bool writing);
+  [[nodiscard]] absl::StatusOr<page::LentFile> lend(const OpenFile& opened) const;
+  void keep_open(OpenFile opened, fuse_file_info& file);
+  void close_opened(uint64_t handle);
   [[nodiscard]] absl::Status prepare_opened(const OpenFile& opened, int flags);
   void read_opened(fuse_req_t request, const OpenFile& opened, uint64_t offset, uint64_t length);
   void read_object(fuse_req_t request, const page::ObjectRef& object, uint64_t offset,
@@ -197,6 +206,8 @@ class Operations {
   const Limits limits_;
   absl::Notification initialised_;
   OpenFiles open_files_;
+  KernelBackingFiles backing_files_;
+  Passthrough passthrough_{backing_files_};
   PendingReads pending_;
   LogLimit log_limit_;
   std::atomic<uint64_t> requests_{0};

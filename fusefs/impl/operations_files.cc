@@ -19,6 +19,7 @@
 #include "fusefs/impl/hole_search.h"
 #include "fusefs/impl/operations.h"
 #include "fusefs/impl/reply.h"
+#include "store/page/geometry.h"
 #include "store/page/object.h"
 #include "store/tree/files.h"
 #include "store/volume/image.h"
@@ -94,15 +95,54 @@ void Operations::open(fuse_req_t request, tree::NodeId node, fuse_file_info* fil
   const bool is_image = opened->image != nullptr;
   file->keep_cache = !is_image && opened->node.steady ? 1 : 0;
   file->direct_io = is_image ? 1 : 0;
-  file->noflush = 1;
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 15)
   file->parallel_direct_writes = is_image ? 1 : 0;
 #endif
-  file->fh = open_files_.add(*std::move(opened));
+  keep_open(*std::move(opened), *file);
   const uint64_t handle = file->fh;
   if (fuse_reply_open(request, file) == -ENOENT) {
-    open_files_.remove(handle);  // open(2) was interrupted: no RELEASE will come
+    close_opened(handle);  // open(2) was interrupted: no RELEASE will come
   }
+}
+
+/// The blob of a file that the kernel may read by itself, or why it may not.
+absl::StatusOr<page::LentFile> Operations::lend(const OpenFile& opened) const {
+  // What is small is read once and then in the kernel's cache, and cheaper to open without.
+  constexpr uint64_t kLeast = page::kExtentSize;
+  const bool may_change = opened.image != nullptr || opened.is_written || !opened.node.steady;
+  if (may_change || opened.node.size_bytes < kLeast) {
+    return absl::FailedPreconditionError("it is small, or may change");
+  }
+  if (opened.file == nullptr) return opened.object->lend_file();
+  constexpr mode_t kWritable = S_IWUSR | S_IWGRP | S_IWOTH;
+  if (limits_.passthrough != PassthroughFiles::kSettled && (opened.node.mode & kWritable) != 0) {
+    return absl::FailedPreconditionError("it may be written to");
+  }
+  return opened.file->lend_file();
+}
+
+/// Gives the open file its handle, and says what the kernel must know of it.
+void Operations::keep_open(OpenFile opened, fuse_file_info& file) {
+  file.noflush = 1;
+  if (passthrough_.enabled() && opened.image == nullptr) {
+    opened.is_counted = true;
+    const int32_t backing =
+        passthrough_.enter(opened.node.id, [this, &opened] { return lend(opened); });
+#ifdef FUSE_CAP_PASSTHROUGH
+    file.backing_id = backing;
+#endif
+    // Direct I/O on the disk tier's file would ask for aligned reads.
+    if (backing != 0 && (file.flags & O_DIRECT) != 0) file.direct_io = 1;
+  }
+  file.fh = open_files_.add(std::move(opened));
+}
+
+void Operations::close_opened(uint64_t handle) {
+  const OpenFile& opened = OpenFiles::file(handle);
+  const tree::NodeId node = opened.node.id;
+  const bool is_counted = opened.is_counted;
+  open_files_.remove(handle);
+  if (is_counted) passthrough_.leave(node);
 }
 
 absl::StatusOr<OpenFile> Operations::open_node(tree::NodeId node, bool writing) {
@@ -114,6 +154,7 @@ absl::StatusOr<OpenFile> Operations::open_node(tree::NodeId node, bool writing) 
     file.file = *std::move(beneath);
     file.node = file.file->node();
     file.is_written = writing;
+    if (writing) BLOBCACHE_RETURN_IF_ERROR(file.file->reserve_writing());
     return file;
   }
   if (errno_of(beneath.status()) != EINVAL) return beneath.status();
@@ -136,7 +177,7 @@ absl::Status Operations::prepare_opened(const OpenFile& opened, int flags) {
 }
 
 void Operations::release(fuse_req_t request, tree::NodeId /*node*/, fuse_file_info* file) {
-  open_files_.remove(file->fh);
+  close_opened(file->fh);
   fuse_reply_err(request, 0);
 }
 

@@ -68,10 +68,9 @@ void Operations::create(fuse_req_t request, tree::NodeId parent, const char* nam
   opened.is_written = true;
   const fuse_entry_param entry = entry_of(opened.node, timeout_of(parent));
   file->keep_cache = 1;
-  file->noflush = 1;
-  file->fh = open_files_.add(std::move(opened));
+  keep_open(std::move(opened), *file);
   const uint64_t handle = file->fh;
-  if (fuse_reply_create(request, &entry, file) == -ENOENT) open_files_.remove(handle);
+  if (fuse_reply_create(request, &entry, file) == -ENOENT) close_opened(handle);
 }
 
 void Operations::mknod(fuse_req_t request, tree::NodeId parent, const char* name, mode_t mode,

@@ -48,7 +48,8 @@ Json door_json(const v1::DoorStatus& door) {
           {"bytes_out", door.bytes_out()},
           {"bytes_in", door.bytes_in()},
           {"errors", door.errors()},
-          {"open", door.open()}};
+          {"open", door.open()},
+          {"passed_through", door.passed_through()}};
 }
 
 Json scrub_json(const v1::ScrubStatus& scrub) {
@@ -169,6 +170,11 @@ std::string doors_text(const v1::StatusResponse& status) {
   add("fuse", status.fuse());
   add("nbd", status.nbd());
   add("grpc", status.grpc());
+  // What the kernel reads by itself is no request of ours.
+  if (status.fuse().passed_through() > 0) {
+    table.add_row(
+        {"passthrough", "-", std::to_string(status.fuse().passed_through()), "-", "-", "-"});
+  }
   // What the kernel reads is told by the kernel, of each device.
   if (status.ublk_devices() > 0) {
     table.add_row({"ublk", std::to_string(status.ublk_devices()), "-", "-", "-", "-"});

@@ -44,7 +44,6 @@ file_refused '1: origin\.url: is needed' '[[origin]]' 'name = "hub"' 'type = "nb
 file_refused '4: origin\.url: an NBD url: only nbd' '[[origin]]' 'name = "hub"' 'type = "nbd"' 'url = "http://h/"'
 file_refused '2: cluster\.peers: this version' '[cluster]' 'peers = ["b=tcp:192.0.2.2:7440"]'
 file_refused '2: nbd\.tls: needs nbd\.tls_certificates or nbd\.tls_psk' '[nbd]' 'tls = "require"'
-file_refused '2: fuse\.passthrough: this version' '[fuse]' 'passthrough = "on"'
 file_refused '[0-9]+:[0-9]+: ' '[store]' 'memory = "1GiB'
 refused '--set: store\.memry: unknown key' --set store.memry=1GiB
 refused '--set: "store\.memory": must be KEY=VALUE' --set store.memory
