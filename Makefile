@@ -10,7 +10,7 @@ SANITIZED ?= unit
 export JOBS
 
 .DEFAULT_GOAL := build
-.PHONY: build demo run check soak lint format asan tsan fuzz bench benches man install uninstall clean deps help
+.PHONY: build demo run check check-debian13 soak lint format asan tsan fuzz bench benches man install uninstall clean deps help
 
 # What asan and fuzz are built with, in one folder: clang compiles sanitized code in two thirds of the time that g++
 # takes, and has libFuzzer, whose targets use the same libraries.
@@ -46,6 +46,11 @@ check:
 	@$(MAKE) --no-print-directory build
 	@tools/guest-kernel $(BUILD)/guest >/dev/null || echo "the tests that boot a machine will be skipped"
 	@tools/check $(BUILD) 'unit|system'
+
+# check-debian13: the same on a Debian 13, whose libfuse has passthrough; makes one by debootstrap in build-debian13
+#       (as root) and leaves it there for the next time. COMMAND="..." runs another command in it
+check-debian13:
+	@tools/debian13 $(BUILD)-debian13 $(or $(COMMAND),$(MAKE) --no-print-directory check BUILD=$(BUILD)-debian13/build)
 
 # soak: the crash tests of `make check` at length: ROUNDS=150 kills, rounds of gc and killed rebuilds, POWER_CUTS=400
 #       power cuts, and where clang is the fuzz targets, FUZZ_SECONDS=60 each; about half an hour
@@ -128,7 +133,8 @@ uninstall:
 
 # clean: removes everything that was built
 clean:
-	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-asan $(BUILD)-tsan $(BUILD)-bench $(BUILD)-ci
+	rm -rf --one-file-system $(BUILD) $(BUILD)-clang $(BUILD)-asan $(BUILD)-tsan $(BUILD)-bench $(BUILD)-ci \
+	  $(BUILD)-debian13
 
 # deps: installs the Debian packages for building, testing and linting (as root or with sudo)
 deps:
