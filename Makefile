@@ -10,7 +10,8 @@ SANITIZED ?= unit
 export JOBS
 
 .DEFAULT_GOAL := build
-.PHONY: build demo run check check-debian13 soak lint format asan tsan fuzz bench benches man install uninstall clean deps help
+.PHONY: build demo run check check-debian13 soak lint format asan tsan fuzz bench benches man install uninstall clean \
+  deps help
 
 # What asan and fuzz are built with, in one folder: clang compiles sanitized code in two thirds of the time that g++
 # takes, and has libFuzzer, whose targets use the same libraries.

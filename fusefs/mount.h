@@ -17,7 +17,8 @@ namespace blobcache::fusefs {
 /// Which files the kernel reads from the store's own files, with no daemon in between.
 enum class PassthroughFiles : uint8_t {
   kNone,
-  kUnwritable,  ///< those that nobody can write to: blobs, origins' files, files without such a mode
+  /// What nobody can write to: blobs, origins' files, files without a mode for it.
+  kUnwritable,
   /// And all others that have settled. While such a one is open so, to open it for writing is
   /// ETXTBSY.
   kSettled,

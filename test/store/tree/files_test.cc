@@ -477,45 +477,5 @@ TEST_CASE("files: writers, readers and settling at the same time") {
   CHECK(wait_for_volumes(tree, 0));
 }
 
-TEST_CASE("files: one whose blob is lent is not written to, and one that may be written is not lent") {
-  TreeFixture tree;
-  tree.settle_after = absl::Milliseconds(20);
-  tree.reopen();
-  const std::string text(300'000, 'a');
-  tree.put(text, "files/a");
-  const auto lend = [&tree] {
-    absl::StatusOr<page::LentFile> lent = absl::UnknownError("");
-    // What memory alone vouches for is read back in the background.
-    for (int tries = 0; tries < 1000 && !lent.ok(); ++tries) {
-      FileRef file = open_file(tree, "files/a");
-      CHECK(read_file(*file) == std::string(300'000, 'a'));
-      lent = file->lend_file();
-      absl::SleepFor(absl::Milliseconds(5));
-    }
-    REQUIRE_MESSAGE(lent.ok(), lent.status().ToString());
-    return *std::move(lent);
-  };
-  FileRef file = open_file(tree, "files/a");
-  {
-    const page::LentFile lent = lend();
-    CHECK(base::posix_errno_of(file->reserve_writing()) == ETXTBSY);
-    CHECK(base::posix_errno_of(file->begin_writing()) == ETXTBSY);
-    CHECK(file->lend_file().ok());
-    CHECK(is_settled(tree, "files/a"));
-  }
-  CHECK(file->reserve_writing().ok());
-  CHECK(absl::IsFailedPrecondition(open_file(tree, "files/a")->lend_file().status()));
-  file = open_file(tree, "files/a");
-  CHECK(file->lend_file().ok());
-  // What begins to write without saying so before is a writer, too, until it has settled.
-  CHECK(file->begin_writing().ok());
-  CHECK(absl::IsFailedPrecondition(open_file(tree, "files/a")->lend_file().status()));
-  file.reset();
-  REQUIRE(wait_until_settled(tree, "files/a"));
-  const page::LentFile lent = lend();
-  // Its names are its own business.
-  CHECK(tree.names().editor().remove_file(kFilesNode, "a").ok());
-}
-
 }  // namespace
 }  // namespace blobcache::tree
