@@ -131,8 +131,11 @@ void Operations::keep_open(OpenFile opened, fuse_file_info& file) {
 #ifdef FUSE_CAP_PASSTHROUGH
     file.backing_id = backing;
 #endif
-    // Direct I/O on the disk tier's file would ask for aligned reads.
-    if (backing != 0 && (file.flags & O_DIRECT) != 0) file.direct_io = 1;
+    if (backing != 0) {
+      file.keep_cache = 0;  // the kernel refuses both: nothing is cached for our inode
+      // Direct I/O on the disk tier's file would ask for aligned reads.
+      file.direct_io = (file.flags & O_DIRECT) != 0 ? 1 : 0;
+    }
   }
   file.fh = open_files_.add(std::move(opened));
 }

@@ -27,7 +27,7 @@ not_passed_for_a_while() {
 }
 # Memory alone vouches for what was just put; the disk's copy is read back when somebody has read it.
 read_until_passed() {
-  cat "$1" >/dev/null
+  dd if="$1" of=/dev/null bs=1M iflag=direct status=none # past the kernel's cache
   wait_until 20 is_passed "$1" || fail "$1 is not passed through"
 }
 sent() { ctl --json status | jq .fuse.bytes_out; }
@@ -82,7 +82,7 @@ want = open(sys.argv[2], "rb").read()[12345:12345 + 5000]
 sys.exit(0 if n == 5000 and into[7:5007] == want else 1)
 PY
 expect_equal 6291456 "$(stat -c %s "$MNT/files/a")" "its size"
-digest=$(getfattr --only-values -n user.blobcache.digest "$MNT/files/a" | cut -d: -f2)
+digest=$(getfattr --absolute-names --only-values -n user.blobcache.digest "$MNT/files/a" | cut -d: -f2)
 read_until_passed "$MNT/blobs/$digest"
 cmp "$TEST_DIR/a" "$MNT/blobs/$digest" || fail "the blob"
 cmp "$TEST_DIR/images/o.img" "$MNT/origins/o/o.img" || fail "the origin's file"
@@ -120,7 +120,7 @@ expect_equal X "$(dd bs=1 skip=4096 count=1 status=none <&5)" "what was written 
 exec 5<&-
 # Root may write to one that nobody may, but not beneath who reads it so.
 chmod 0444 "$MNT/files/w"
-settled() { [[ $(getfattr --only-values -n user.blobcache.settled "$MNT/files/w") == 1 ]]; }
+settled() { [[ $(getfattr --absolute-names --only-values -n user.blobcache.settled "$MNT/files/w") == 1 ]]; }
 wait_until 30 settled || fail "it does not settle"
 read_until_passed "$MNT/files/w"
 exec 5<"$MNT/files/w"
@@ -131,7 +131,7 @@ grep -q 'Text file busy' <<<"$err" || fail "the wrong error: $err"
 exec 5<&-
 writable_again() { (echo more >>"$MNT/files/w") 2>/dev/null; }
 wait_until 5 writable_again || fail "it cannot be written to after it was closed"
-expect_equal more "$(tail -n 1 "$MNT/files/w")" "what was written then"
+expect_equal more "$(tail -c 5 "$MNT/files/w")" "what was written then"
 
 # A second mount goes its own way, with the same bytes.
 mkdir "$TEST_DIR/second"
