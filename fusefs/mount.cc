@@ -91,8 +91,8 @@ absl::StatusOr<tree::NodeId> find_root(tree::Namespace& names, const std::string
   return refused(absl::StatusCode::kFailedPrecondition, "it is not a directory");
 }
 
-/// Workers copy bytes and ask the catalog, and never wait for a page: a few more than there are
-/// processors.
+/// Workers copy bytes and ask the catalog, and half of them at most wait for the disk: a few more
+/// than there are processors.
 unsigned worker_count() { return std::clamp(2 * std::thread::hardware_concurrency(), 4U, 32U); }
 
 }  // namespace
@@ -114,7 +114,7 @@ class MountImpl final : public Mount, private KernelCache {
                      std::max(options.entry_timeout, kImmutableTimeout)},
             Operations::Limits{static_cast<uint32_t>(options.max_request_bytes),
                                options.max_background, options.async_direct, options.read_only,
-                               options.passthrough}) {}
+                               options.passthrough, worker_count() / 2}) {}
   ~MountImpl() override { unmount(); }
 
   [[nodiscard]] absl::Status mount();

@@ -36,11 +36,12 @@ namespace blobcache::fusefs {
 ///
 /// Threads: libfuse calls an operation on one of its workers, several at once and in no order; each
 /// operation answers its request exactly once. Nearly all answer before they return. The exceptions
-/// are a read whose pages are not in RAM, and a change of bytes that does not end at once: the
-/// worker hands it to the store and is free, and a thread of the store answers; and what is asked
-/// about a node of an origin, which a thread of that origin does and answers. So no worker ever
-/// waits for a page or the network, though one may wait for a moment for the catalog, or for the
-/// disk when a name is made or a file is written for the first time.
+/// are a read whose pages a source has to bring, or the disk while Limits::disk_waiters others wait
+/// for it, and a change of bytes that does not end at once: the worker hands it to the store and is
+/// free, and a thread of the store answers; and what is asked about a node of an origin, which a
+/// thread of that origin does and answers. So no worker ever waits for the network, though one may
+/// wait for a moment for the catalog, or for the disk when a file is read from there, or a name
+/// made.
 ///
 /// What may be changed: names and attributes where tree::NameEditor lets them be, which is beneath
 /// files/, and the bytes of files there and of images. The kernel has checked modes and owners.
@@ -58,6 +59,7 @@ class Operations {
     bool async_direct;  ///< as in MountOptions
     bool read_only;
     PassthroughFiles passthrough;
+    uint32_t disk_waiters;  ///< workers that may wait for the disk at once
   };
   struct Places {
     tree::NodeId root;   ///< the directory that is the root of the mount
@@ -160,6 +162,8 @@ class Operations {
   void read_opened(fuse_req_t request, const OpenFile& opened, uint64_t offset, uint64_t length);
   void read_object(fuse_req_t request, const page::ObjectRef& object, uint64_t offset,
                    uint64_t length);
+  void start_read(fuse_req_t request, uint64_t id, const page::ObjectRef& object, uint64_t offset,
+                  uint64_t length);
   void finish_read(fuse_req_t request, uint64_t id, const page::Object& object,
                    const absl::StatusOr<page::PinnedRange>& range);
   static void interrupted(fuse_req_t request, void* id);
@@ -215,6 +219,7 @@ class Operations {
   std::atomic<uint64_t> bytes_in_{0};
   std::atomic<uint64_t> errors_{0};
   std::atomic<uint64_t> copied_bytes_{0};  // of writes under way
+  std::atomic<uint32_t> disk_waiters_{0};
 };
 
 }  // namespace blobcache::fusefs

@@ -21,6 +21,7 @@
 #include "fusefs/impl/reply.h"
 #include "store/page/geometry.h"
 #include "store/page/object.h"
+#include "store/page/thread_ring.h"
 #include "store/tree/files.h"
 #include "store/volume/image.h"
 
@@ -250,6 +251,23 @@ void Operations::read_object(fuse_req_t request, const page::ObjectRef& object, 
     pending_.end(id);
     return fail(request, error);
   }
+  // This worker reads the disk itself, and answers, if enough others are left for who asks next:
+  // the store's thread need not be woken then, nor copy the answer while others wait for it.
+  if (disk_waiters_.fetch_add(1, std::memory_order_relaxed) < limits_.disk_waiters) {
+    static thread_local page::ThreadRing ring;
+    {
+      const page::ThreadRing::Scope here(ring);
+      start_read(request, id, object, offset, length);
+    }
+    ring.finish();
+  } else {
+    start_read(request, id, object, offset, length);
+  }
+  disk_waiters_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Operations::start_read(fuse_req_t request, uint64_t id, const page::ObjectRef& object,
+                            uint64_t offset, uint64_t length) {
   // The object is held, as a file's content may become another one while this waits.
   pending_.started(
       id, object->read(offset, length,

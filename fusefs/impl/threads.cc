@@ -2,6 +2,8 @@
 
 #include <csignal>
 
+#include "base/io_flusher.h"
+
 namespace blobcache::fusefs {
 namespace {
 
@@ -14,6 +16,7 @@ void prepare_thread(const char* name) {
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
   pthread_setname_np(pthread_self(), name);
+  base::become_io_flusher();
 }
 
 WakeSignal::WakeSignal() {

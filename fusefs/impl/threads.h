@@ -4,9 +4,9 @@
 
 namespace blobcache::fusefs {
 
-/// The first words of each thread of ours: takes a name (at most 15 characters), which libfuse's
-/// workers inherit from the thread that starts them, and leaves all signals to the daemon's own
-/// threads.
+/// The first words of each thread of ours: takes a name (at most 15 characters), leaves all signals
+/// to the daemon's own threads, and is waited for by others who may not wait for a write to a file
+/// (base::become_io_flusher()). libfuse's workers inherit it all from the thread that starts them.
 void prepare_thread(const char* name);
 
 /// Ends a wait of libfuse's loop, which looks whether it should go only when a signal handler has
