@@ -255,6 +255,12 @@ class Blobcache:
         subprocess.run([load_tool("names_load"), self.daemon.endpoint, "16", "files/tree", digest, str(folders),
                         str(files)], check=True, stdout=subprocess.DEVNULL)
 
+    @staticmethod
+    def passes_through():
+        """Whether the program was built to."""
+        return subprocess.run([os.path.join(programs(), "blobcached"), "--check", "--set", "fuse.passthrough=on"],
+                              check=False, capture_output=True).returncode == 0
+
     def requests(self):
         """That the kernel has sent since the start, when it sends no more: it gives files back and forgets names
         on its own time."""
@@ -280,3 +286,31 @@ class Blobcache:
 
     def stop(self):
         self.daemon.stop()
+
+
+class PassedThrough(Blobcache):
+    """The same with a file that the kernel reads by itself; for the rows that are of the disk or the kernel's cache."""
+
+    def __init__(self, folder, size):
+        os.mkdir(folder)
+        super().__init__(folder, size, ["fuse.passthrough=auto"])
+        self.name, self.stored = "blobcache, passthrough", None
+
+    def fill(self, native, folders, files):
+        self.daemon.ctl("put", native.file, "--name", "bench.img")
+        os.chmod(self.file, 0o444)
+        digest = os.getxattr(self.file, "user.blobcache.digest").decode().removeprefix("sha256:")
+        objects = os.path.join(self.daemon.folder, "store", "objects", digest[:2])
+        self.stored = next(os.path.join(objects, name) for name in os.listdir(objects)
+                           if name.startswith(digest) and not name.endswith((".map", ".names")))
+        for _ in range(50):  # until all of it is verified
+            forget_pages(self.file)
+            before = self.daemon.status()["fuse"]["passed_through"]
+            run_load("stream", self.file, MIB)
+            if self.daemon.status()["fuse"]["passed_through"] > before:
+                return
+            time.sleep(0.2)
+        sys.exit("fuse_peers: the kernel does not read the file by itself")
+
+    def forget_file(self):
+        forget_pages(self.stored)

@@ -11,6 +11,9 @@ and then in the other, and the result is the median of the rounds. Before each p
 its pages: not the mount's, and where the peer is over the disk not those beneath either, which is verified. Before each
 pass over names the mount is made anew; the file systems beneath keep what they know of names, to the peers' advantage.
 
+Where blobcached is built with a libfuse that has passthrough, the rows that are of the disk or the kernel's cache have it
+once more with a file that the kernel reads by itself.
+
 "From memory" is blobcached's memory tier, and the RAM disk for the others. "From the disk" is after the memory tier was
 emptied; the store is in FOLDER (default: the temporary folder's), and so are the others' files.
 
@@ -36,7 +39,7 @@ import time
 
 import fuse_requests
 from bench_daemon import MIB, median, need, programs
-from fuse_mounts import Blobcache, Direct, Native, first_line, make_content, nbdfuses, passthroughs, run_load
+from fuse_mounts import Blobcache, Direct, Native, PassedThrough, first_line, make_content, nbdfuses, passthroughs, run_load
 
 FILES = 1000  # in each folder of the tree
 VARIANTS = ((), ("clone_fd",), ("splice",), ("clone_fd", "splice"))
@@ -153,7 +156,10 @@ class Sides:
         ram, disk = Native("RAM disk", ram_folder), Native("disk", os.path.join(folder, "native"))
         for place in (ram, disk):
             make_content(place.folder, arguments.size * MIB, arguments.folders, FILES)
-        self.ours, self.content = Blobcache(folder, arguments.size * MIB), disk
+        self.ours, self.content = Blobcache(folder, arguments.size * MIB, ["fuse.passthrough=off"]), disk
+        passed = [PassedThrough(os.path.join(folder, "passed"), arguments.size * MIB)] if Blobcache.passes_through() else []
+        if not passed:
+            print("  passthrough is left out: built with a libfuse that has none")
         build = os.path.join(programs(), "..", "fuse_peers")
         os.makedirs(build, exist_ok=True)
         over_ram = passthroughs(folder, build, ram, VARIANTS)
@@ -162,14 +168,15 @@ class Sides:
         # Names have nothing to splice.
         plain = [side for side in over_ram + over_disk[:1] if "splice" not in side.name]
         self.memory = [self.ours, *over_ram, *nbd[0], ram]
-        self.disk = [self.ours, *over_disk, *nbd[1], disk, Direct("disk, O_DIRECT", disk.folder)]
+        self.disk = [self.ours, *passed, *over_disk, *nbd[1], disk, Direct("disk, O_DIRECT", disk.folder)]
         self.part = [self.ours, *plain, ram, disk]
         names = arguments.folders * (FILES + 1)
         self.names = [side for side in self.part if side.most_names >= names]
         if len(self.names) < len(self.part):
             print(f"  passthrough_ll is left out where the tree is shown as a whole: it would need {names} descriptors "
                   f"(ulimit -Hn)")
-        self.second = [*self.memory, disk]
+        self.second = [self.ours, *passed, *self.memory[1:], disk]
+        self.filled = [self.ours, *passed]
         self.all = list({id(side): side for side in self.memory + self.disk}.values())
 
     def __enter__(self):
@@ -208,6 +215,10 @@ def report(row, results, so_far):
         else:
             said = "reached" if ours >= wanted * rate else "missed"
             print(f"  goal: {wanted} of {against}: {ours / rate:.2f}, {said}")
+    passed, native = results.get("blobcache, passthrough"), results.get("disk")
+    if passed and native:
+        ratio = passed.rate / native.rate
+        print(f"  goal: passed through 0.95 of the disk alone: {ratio:.2f}, {'reached' if ratio >= 0.95 else 'missed'}")
     sys.stdout.flush()
 
 
@@ -257,7 +268,8 @@ def main():
               f"{arguments.folders * FILES} small files, {first_line(['ls', '--version'])}, "
               f"medians of {arguments.rounds} rounds")
         with Sides(arguments, folder, ram_folder) as sides:
-            sides.ours.fill(sides.content, arguments.folders, FILES)
+            for side in sides.filled:
+                side.fill(sides.content, arguments.folders, FILES)
             for version in dict.fromkeys(f"{side.name.split(',')[0].split(' ')[0]}: {side.version}"
                                          for side in sides.all if side.is_fuse):
                 print(f"  {version}")
