@@ -48,8 +48,9 @@ struct MountOptions {
 [[nodiscard]] bool has_passthrough();
 
 /// One FUSE mount of the tree or a part of it; files/ and volumes can be written to. Requests run
-/// on libfuse's worker threads; half of them at most wait for the disk at a time, and none for a
-/// source: such a miss is answered from the store's thread when its pages have come. What a process sees is told in docs/semantics.md.
+/// on libfuse's worker threads. Half of them at most wait for the disk at a time, and none for a
+/// source: such a miss is answered from the store's thread when its pages have come. What a process
+/// sees is told in docs/semantics.md.
 ///
 /// A subtree is a directory, not a name: the mount follows it when it is renamed, and is empty when
 /// it has been removed (ESTALE for the root itself), whatever the name means by then.
