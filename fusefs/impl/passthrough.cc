@@ -46,6 +46,20 @@ void Passthrough::lend_to_kernel(Lend lend, Open& open) {
   }
 }
 
+int32_t Passthrough::backing(tree::NodeId node) const {
+  const absl::ReaderMutexLock lock(&mutex_);
+  const auto at = open_.find(node);
+  return at == open_.end() ? 0 : at->second.backing;
+}
+
+void Passthrough::restore(tree::NodeId node, int32_t backing, std::shared_ptr<const void> lease) {
+  const absl::MutexLock lock(&mutex_);
+  Open& open = open_[node];
+  if (open.handles++ > 0) return;
+  open.backing = backing;
+  open.lease = std::move(lease);
+}
+
 void Passthrough::leave(tree::NodeId node) {
   std::shared_ptr<const void> lease;  // dies after the lock
   const absl::MutexLock lock(&mutex_);

@@ -53,6 +53,12 @@ class Passthrough {
   [[nodiscard]] int32_t enter_plain(tree::NodeId node) {
     return enter(node, [] { return absl::FailedPreconditionError("it may be written"); });
   }
+  /// The number of the file that the kernel reads for a node; 0 when it is read by us, or not open.
+  [[nodiscard]] int32_t backing(tree::NodeId node) const ABSL_LOCKS_EXCLUDED(mutex_);
+  /// As enter(), for one that was opened in the process before, of which the kernel has `backing`,
+  /// or 0. The first that tells of a node brings the lease.
+  void restore(tree::NodeId node, int32_t backing, std::shared_ptr<const void> lease)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   /// One that was opened is closed.
   void leave(tree::NodeId node) ABSL_LOCKS_EXCLUDED(mutex_);
   /// The mount has ended, and the kernel's side with it.
@@ -75,7 +81,7 @@ class Passthrough {
   std::atomic<bool> enabled_{false};  ///< from the beginning or never: all opens are counted
   std::atomic<bool> refused_{false};  ///< the kernel takes none
   std::atomic<uint64_t> opens_{0};
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   absl::flat_hash_map<tree::NodeId, Open> open_ ABSL_GUARDED_BY(mutex_);
 };
 

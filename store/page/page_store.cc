@@ -59,7 +59,7 @@ class PageStoreImpl final : public PageStore {
         cache_(std::move(cache)),
         core_{*counters_, *flights_, *memory_,  *disk_,        maps_,
               admission_, *cache_,   verifier_, live_objects_, extent_bytes_} {
-    cache_->start(core_);
+    leases_ = cache_->start(core_, options.lent);
   }
 
   PageStoreImpl(const PageStoreImpl&) = delete;
@@ -67,6 +67,7 @@ class PageStoreImpl final : public PageStore {
   ~PageStoreImpl() override {
     // The threads of both use objects.
     verifier_.stop();
+    drop_leases();
     cache_->stop();
     objects_->clear();
     // Reads that were cancelled leave fetches behind, which use every part until they are over, and
@@ -87,6 +88,16 @@ class PageStoreImpl final : public PageStore {
   }
   void pin_cached(const ObjectKey& key, bool pinned) override { cache_->pin(key, pinned); }
   void forget_cached(const ObjectKey& key) override { cache_->forget(key); }
+  [[nodiscard]] std::shared_ptr<const void> take_lease(const ObjectKey& key) override {
+    absl::MutexLock lock(&leases_mutex_);
+    const auto at = leases_.find(key);
+    return at == leases_.end() ? nullptr : std::exchange(at->second, nullptr);
+  }
+  void drop_leases() override {
+    DiskCache::Leases dropped;
+    absl::MutexLock lock(&leases_mutex_);
+    dropped.swap(leases_);
+  }
   void wait_cached() override { cache_->wait_idle(); }
 
   [[nodiscard]] absl::StatusOr<std::unique_ptr<ObjectWriter>> create(Retention retention,
@@ -223,6 +234,8 @@ class PageStoreImpl final : public PageStore {
   std::atomic<uint64_t> extent_bytes_{0};
   const std::unique_ptr<DiskCache> cache_;
   FileVerifier verifier_{core_};
+  absl::Mutex leases_mutex_;
+  DiskCache::Leases leases_ ABSL_GUARDED_BY(leases_mutex_);
   StoreCore core_;
 };
 

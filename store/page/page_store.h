@@ -49,6 +49,12 @@ struct DiskStep {
 /// for a read or write how many bytes of it to move at first. Called by any thread.
 using DiskFault = std::function<int(const DiskStep& step)>;
 
+/// A cached object whose file another process had lent. Value type.
+struct LentObject {
+  ObjectKey key;
+  uint64_t size_bytes = 0;
+};
+
 struct PageStoreOptions {
   std::filesystem::path path;                 ///< must exist; objects/ and tmp/ are made beneath it
   uint64_t memory_bytes = uint64_t{1} << 30;  ///< L0 budget; at least kMinMemory
@@ -59,6 +65,9 @@ struct PageStoreOptions {
   /// Cached objects that nobody opened or read from disk for so long lose their pages on disk.
   absl::Duration cached_ttl = absl::InfiniteDuration();
   std::function<absl::Time()> clock;  ///< for cached_ttl; absent: the system's; any thread calls it
+  /// Cached objects whose files were lent by the process before, and are still used: nothing is
+  /// taken out of them; see PageStore::take_lease.
+  std::vector<LentObject> lent;
   /// What keys are made of; with it a damaged page map is made again from its object's file.
   ContentHashFactory content_hash;
   DiskFault disk_fault;  ///< for tests of what follows from failing disks; absent in earnest
@@ -112,6 +121,11 @@ class PageStore {
 
   /// Drops what is on disk of a cached object, as far as no fetch is working on it. Blocks.
   virtual void forget_cached(const ObjectKey& key) = 0;
+
+  /// The lease of one of PageStoreOptions::lent, once; else null.
+  [[nodiscard]] virtual std::shared_ptr<const void> take_lease(const ObjectKey& key) = 0;
+  /// Lets go of those that nobody has taken.
+  virtual void drop_leases() = 0;
 
   /// Waits until what sources have brought so far is on disk, or is known not to get there.
   virtual void wait_cached() = 0;

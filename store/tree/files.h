@@ -42,6 +42,9 @@ class File {
   /// Of a file that is settled, and that nobody has opened for writing: as
   /// page::Object::lend_file(), else FAILED_PRECONDITION. While the lease is held it stays so.
   [[nodiscard]] virtual absl::StatusOr<page::LentFile> lend_file() = 0;
+  /// For who had a lease in the process before, and takes over: nobody begins to write while this
+  /// is held. Before anybody else can ask.
+  [[nodiscard]] virtual std::shared_ptr<const void> keep_lent() = 0;
   /// Who has it open may begin to write from now on, so it is not lent. ETXTBSY while it is; so is
   /// begin_writing().
   [[nodiscard]] virtual absl::Status reserve_writing() = 0;

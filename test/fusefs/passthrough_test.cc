@@ -104,6 +104,31 @@ TEST_CASE("fusefs passthrough: a kernel that refuses is not asked again") {
   CHECK(kernel.lent.empty());
 }
 
+TEST_CASE("fusefs passthrough: what another process had open goes on as it was") {
+  FakeKernel kernel;
+  kernel.lent = {42};
+  Passthrough passthrough(kernel);
+  passthrough.enable();
+  auto lease = std::make_shared<int>(0);
+  const std::weak_ptr<int> watched = lease;
+  passthrough.restore(7, 42, std::move(lease));
+  passthrough.restore(7, 42, nullptr);
+  passthrough.restore(8, 0, nullptr);
+  Lender lender;
+  CHECK(passthrough.backing(7) == 42);
+  CHECK(passthrough.backing(8) == 0);
+  CHECK(passthrough.backing(9) == 0);
+  CHECK(passthrough.enter(7, lender) == 42);
+  CHECK(passthrough.enter(8, lender) == 0);
+  CHECK(lender.asked == 0);
+  for (int i = 0; i < 3; ++i) {
+    CHECK_FALSE(watched.expired());
+    passthrough.leave(7);
+  }
+  CHECK(watched.expired());
+  CHECK(kernel.lent.empty());
+}
+
 TEST_CASE(
     "fusefs passthrough: nothing is lent where the kernel did not agree, or the mount ended") {
   FakeKernel kernel;

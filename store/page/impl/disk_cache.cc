@@ -56,8 +56,12 @@ absl::StatusOr<std::unique_ptr<DiskCache>> DiskCache::create(const PageStoreOpti
 
 DiskCache::~DiskCache() { stop(); }
 
-void DiskCache::start(StoreCore& core) {
+DiskCache::Leases DiskCache::start(StoreCore& core, const std::vector<LentObject>& lent) {
   state_.core = &core;
+  Leases leases;
+  for (const LentObject& object : lent) {
+    leases[object.key] = attach({object.key, object.size_bytes, nullptr})->keep_lent();
+  }
   {
     absl::MutexLock lock(&state_.mutex);
     ending_ = false;
@@ -66,6 +70,7 @@ void DiskCache::start(StoreCore& core) {
   state_.disk.budget().await_fills();
   state_.disk.budget().set_fill_reclaimer(this);
   thread_ = std::thread([this] { run(); });
+  return leases;
 }
 
 void DiskCache::stop() {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
@@ -44,8 +45,10 @@ class DiskCache final : public DiskReclaimer {
   DiskCache(const DiskCache&) = delete;
   DiskCache& operator=(const DiskCache&) = delete;
 
-  /// Begins to count what earlier runs left, and then to work. `core` outlives the cache.
-  void start(StoreCore& core);
+  using Leases = absl::flat_hash_map<ObjectKey, std::shared_ptr<const void>>;
+  /// Begins to count what earlier runs left, and then to work. `core` outlives the cache. Returns
+  /// the leases of what is lent already, of which nothing goes.
+  [[nodiscard]] Leases start(StoreCore& core, const std::vector<LentObject>& lent);
   /// Writes what waits and ends the thread. Nothing is cached any more.
   void stop();
 

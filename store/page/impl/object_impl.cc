@@ -164,6 +164,12 @@ class ObjectImpl::Lease {
   bool was_lent_ = false;
 };
 
+std::shared_ptr<const void> ObjectImpl::keep_lent() {
+  const auto lease = std::make_shared<Lease>(shared_from_this());
+  lease->set_lent();
+  return lease;
+}
+
 absl::StatusOr<LentFile> ObjectImpl::lend_file() {
   const auto lease = std::make_shared<Lease>(shared_from_this());
   const Lending::Answer answer = lending_.look(extents_, size_bytes());

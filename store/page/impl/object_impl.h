@@ -69,6 +69,8 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
   [[nodiscard]] ExtentTable& extents() { return extents_; }
   [[nodiscard]] ObjectFile& file() { return file_; }
   [[nodiscard]] Lending& lending() { return lending_; }
+  /// The lease of a file that is lent already, by another process.
+  [[nodiscard]] std::shared_ptr<const void> keep_lent();
   /// How many frames hold pages of this object; MemoryTier counts.
   [[nodiscard]] std::atomic<uint32_t>& frames() { return frames_; }
   /// The part of a range of pages that the object really has: all but the last page's tail.

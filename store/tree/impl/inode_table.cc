@@ -322,19 +322,23 @@ absl::Status InodeTable::reserve_writing(Inode& inode) {
   return absl::OkStatus();
 }
 
+std::shared_ptr<const void> InodeTable::make_lease(const InodeRef& inode) {
+  ++inode->use.lent;
+  return {inode.get(), [this, inode](const void* /*none*/) {
+            const absl::MutexLock lock(&mutex_);
+            --inode->use.lent;
+          }};
+}
+
 absl::StatusOr<page::LentFile> InodeTable::lend(const InodeRef& inode) {
   const auto refused = [] { return absl::FailedPreconditionError("it is, or may be, written to"); };
+  std::shared_ptr<const void> no_writers;
   {
     const absl::MutexLock lock(&mutex_);
     const Inode::Use& use = inode->use;
     if (use.reserved > 0 || use.writers > 0 || use.switching) return refused();
-    ++inode->use.lent;
+    no_writers = make_lease(inode);
   }
-  // With it ends what keeps writers away.
-  const std::shared_ptr<const void> no_writers(inode.get(), [this, inode](const void* /*none*/) {
-    const absl::MutexLock lock(&mutex_);
-    --inode->use.lent;
-  });
   const page::ObjectRef object = inode->content().object;
   if (object == nullptr) return refused();  // it has not settled yet
   absl::StatusOr<page::LentFile> lent = object->lend_file();

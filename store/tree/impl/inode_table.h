@@ -108,6 +108,14 @@ class InodeTable final : public Files, private SettleWork {
   [[nodiscard]] absl::Status begin_writing(const InodeRef& inode) ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] absl::StatusOr<page::LentFile> lend(const InodeRef& inode)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  /// For as long as it is held nobody begins to write.
+  [[nodiscard]] std::shared_ptr<const void> keep_writers_away(const InodeRef& inode)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    const absl::MutexLock lock(&mutex_);
+    return make_lease(inode);
+  }
+  [[nodiscard]] std::shared_ptr<const void> make_lease(const InodeRef& inode)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   [[nodiscard]] absl::Status reserve_writing(Inode& inode) ABSL_LOCKS_EXCLUDED(mutex_);
   void release_writing(Inode& inode) ABSL_LOCKS_EXCLUDED(mutex_) {
     const absl::MutexLock lock(&mutex_);

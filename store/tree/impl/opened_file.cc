@@ -42,6 +42,8 @@ absl::Status OpenedFile::begin_writing() {
 
 absl::StatusOr<page::LentFile> OpenedFile::lend_file() { return table_.lend(inode_); }
 
+std::shared_ptr<const void> OpenedFile::keep_lent() { return table_.keep_writers_away(inode_); }
+
 absl::Status OpenedFile::reserve_writing() {
   const absl::MutexLock lock(&begin_mutex_);
   if (reserved_.load()) return absl::OkStatus();

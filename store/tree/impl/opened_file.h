@@ -35,6 +35,7 @@ class OpenedFile final : public File {
   [[nodiscard]] Node node() const override;
   [[nodiscard]] absl::Status begin_writing() override;
   [[nodiscard]] absl::StatusOr<page::LentFile> lend_file() override;
+  [[nodiscard]] std::shared_ptr<const void> keep_lent() override;
   [[nodiscard]] absl::Status reserve_writing() override;
   void write(uint64_t offset, absl::Span<const std::byte> bytes, volume::Done done) override;
   void write_zeroes(uint64_t offset, uint64_t length, volume::ZeroFlags flags,

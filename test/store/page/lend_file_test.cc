@@ -186,6 +186,38 @@ TEST_CASE("nothing is taken out of a file that is lent") {
   CHECK_FALSE(can_be_lent(*lent.attach(fixture.store())));
 }
 
+TEST_CASE("a process that takes over keeps what was lent from the first moment on") {
+  constexpr uint64_t kBudget = uint64_t{6} << 20;
+  Fixture fixture(kMemory, kBudget);
+  const Remote lent(kLentSize, 1);
+  const Remote other(kLentSize, 2);
+  CHECK(lent.read_all(fixture.store()) > 0);
+  CHECK(other.read_all(fixture.store()) > 0);
+  fixture.store().wait_cached();
+  // Nearly nothing fits any more.
+  fixture.options().disk_bytes = uint64_t{1} << 20;
+  fixture.options().lent = {{lent.key, kLentSize}};
+  fixture.reopen();
+  fixture.options().lent.clear();
+  for (uint8_t name = 3; name < 8; ++name) {
+    CHECK(Remote(kExtentSize, name).read_all(fixture.store()) > 0);
+  }
+  fixture.store().wait_cached();
+  CHECK(fixture.store().stats().disk_evicted_bytes > 0);
+  CHECK(data_of(fixture.cached_file_of(lent.key)) >= kLentSize);
+  std::shared_ptr<const void> lease = fixture.store().take_lease(lent.key);
+  CHECK(lease != nullptr);
+  CHECK(fixture.store().take_lease(lent.key) == nullptr);
+  CHECK(fixture.store().take_lease(other.key) == nullptr);
+  fixture.store().drop_leases();
+  fixture.store().forget_cached(lent.key);
+  CHECK(data_of(fixture.cached_file_of(lent.key)) >= kLentSize);
+  CHECK(lent.read_all(fixture.store()) == 0);
+  lease.reset();
+  fixture.store().forget_cached(lent.key);
+  CHECK(lent.read_all(fixture.store()) > 0);
+}
+
 TEST_CASE("a file that is lent stays readable when its object is removed") {
   Fixture fixture;
   const std::vector<std::byte> content = random_bytes(kLentSize, 1);
