@@ -162,4 +162,7 @@ struct ConfigResult {
 /// No secrets are in it: the configuration names files, it does not hold their content.
 [[nodiscard]] std::string config_to_toml(const Config& config);
 
+/// Whether fuse.passthrough may be "on": this program was built with libfuse 3.17 or later.
+[[nodiscard]] bool can_pass_through();
+
 }  // namespace blobcache::server

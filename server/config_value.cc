@@ -17,8 +17,6 @@
 namespace blobcache::server {
 namespace {
 
-constexpr bool kHasPassthrough = BLOBCACHE_HAS_PASSTHROUGH == 1;
-
 absl::Status bad(std::string reason) { return absl::InvalidArgumentError(reason); }
 
 std::string_view type_of(const ConfigValue& value) {
@@ -305,7 +303,7 @@ absl::Status parse_value(const ConfigKey& /*key*/, const ConfigValue& value, Dir
 
 absl::Status parse_value(const ConfigKey& /*key*/, const ConfigValue& value, PassthroughMode& out) {
   BLOBCACHE_RETURN_IF_ERROR(parse_choice(value, kPassthroughModes, out));
-  if (out == PassthroughMode::kOn && !kHasPassthrough) {
+  if (out == PassthroughMode::kOn && !can_pass_through()) {
     return bad("this program was built with a libfuse that has no passthrough, which 3.17 has");
   }
   return absl::OkStatus();
@@ -355,5 +353,7 @@ std::string print_value(DirectIoMode value) { return print_choice(value, kDirect
 std::string print_value(PassthroughMode value) { return print_choice(value, kPassthroughModes); }
 
 std::string print_value(LogLevel value) { return print_choice(value, kLogLevels); }
+
+bool can_pass_through() { return BLOBCACHE_HAS_PASSTHROUGH == 1; }
 
 }  // namespace blobcache::server

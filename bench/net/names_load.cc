@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <grpcpp/client_context.h>
 
+#include <array>
 #include <atomic>
 #include <charconv>
 #include <cstdio>
@@ -18,8 +19,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/escaping.h"
 #include "absl/time/clock.h"
+#include "absl/types/span.h"
+#include "base/hex.h"
 #include "base/listen_address.h"
 #include "base/status.h"
 #include "blobcache.grpc.pb.h"
@@ -86,7 +88,12 @@ int run_names_load(int argc, char** argv) {
     return 2;
   }
   load.folder = argv[3];
-  load.digest = absl::HexStringToBytes(argv[4]);
+  std::array<uint8_t, 32> digest{};
+  if (!base::from_hex(argv[4], absl::MakeSpan(digest))) {
+    fmt::print(stderr, "names_load: no digest: {}\n", argv[4]);
+    return 2;
+  }
+  load.digest.assign(digest.begin(), digest.end());
   load.folders = argument(argv[5]);
   load.files = argument(argv[6]);
   const absl::Time start = absl::Now();

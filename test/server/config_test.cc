@@ -12,7 +12,6 @@
 #include <string>
 #include <vector>
 
-#include "fusefs/mount.h"
 #include "server/config_keys.h"
 #include "store/page/eviction.h"
 
@@ -207,7 +206,7 @@ TEST_CASE("what this version does not serve is refused, never ignored") {
   CHECK(problem("[nbd]\ntls = \"allow\"\ntls_psk = \"/p\"\ntls_verify_clients = true")
             .find("needs nbd.tls_certificates") != std::string::npos);
   const std::string without = problem("[fuse]\npassthrough = \"on\"");
-  CHECK(without == (fusefs::has_passthrough()
+  CHECK(without == (can_pass_through()
                         ? ""
                         : "t.toml:2: fuse.passthrough: this program was built with a libfuse that "
                           "has no passthrough, which 3.17 has"));

@@ -62,7 +62,7 @@ void frame_acquire_release(benchmark::State& state) {
   if (state.thread_index() == 0) warm(pool, 64);
   const uint64_t before = allocated_bytes();
   for (auto _ : state) {
-    const std::optional<FrameRef> frame = pool.acquire(kAllPages);
+    std::optional<FrameRef> frame = pool.acquire(kAllPages);
     benchmark::DoNotOptimize(frame);
     pool.release(frame->index);
   }
