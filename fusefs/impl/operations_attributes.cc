@@ -16,6 +16,7 @@
 namespace blobcache::fusefs {
 
 absl::StatusOr<std::string> Operations::attribute(tree::NodeId node, std::string_view name) {
+  if (name == kOriginAttribute) return names_.origin_of(node);
   tree::Node found;
   BLOBCACHE_ASSIGN_OR_RETURN(found, stat(node));
   if (found.type != tree::NodeType::kFile) return std::string();
@@ -42,8 +43,7 @@ void Operations::getxattr(fuse_req_t request, tree::NodeId node, const char* nam
   // The kernel and ls ask for attributes that no file has (security.*, system.*) all the time: no
   // error of anyone's. Where whole kinds of them are not supported ls asks once, and not for each
   // file.
-  if (name != kDigestAttribute && name != kTierAttribute && name != kPinnedAttribute &&
-      name != kSettledAttribute) {
+  if (!is_attribute(name)) {
     fuse_reply_err(request, std::string_view(name).starts_with("user.") ? ENODATA : EOPNOTSUPP);
     return;
   }
@@ -64,7 +64,8 @@ void Operations::listxattr(fuse_req_t request, tree::NodeId node, size_t room) {
   if (!found.ok()) {
     return fail(request, errno_of_node(found.status()), found.status(), "list attributes of", node);
   }
-  reply_attribute(request, attribute_names(*found), room);
+  const absl::StatusOr<std::string> origin = names_.origin_of(node);
+  reply_attribute(request, attribute_names(*found, origin.ok() && !origin->empty()), room);
 }
 
 void Operations::reply_attribute(fuse_req_t request, std::string_view value, size_t room) {

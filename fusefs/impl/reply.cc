@@ -102,8 +102,14 @@ fuse_entry_param negative_entry(absl::Duration timeout) {
   return out;
 }
 
-std::string attribute_names(const tree::Node& node) {
+bool is_attribute(std::string_view name) {
+  return name == kDigestAttribute || name == kTierAttribute || name == kPinnedAttribute ||
+         name == kSettledAttribute || name == kOriginAttribute;
+}
+
+std::string attribute_names(const tree::Node& node, bool of_origin) {
   std::string out;
+  if (of_origin) out.append(kOriginAttribute).push_back('\0');
   if (node.type != tree::NodeType::kFile || !node.settled) return out;
   if (node.digest.has_value()) out.append(kDigestAttribute).push_back('\0');
   out.append(kTierAttribute).push_back('\0');

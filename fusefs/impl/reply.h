@@ -52,10 +52,15 @@ inline constexpr std::string_view kDigestAttribute = "user.blobcache.digest";
 inline constexpr std::string_view kTierAttribute = "user.blobcache.tier";
 inline constexpr std::string_view kPinnedAttribute = "user.blobcache.pinned";
 inline constexpr std::string_view kSettledAttribute = "user.blobcache.settled";
+inline constexpr std::string_view kOriginAttribute = "user.blobcache.origin";
 
-/// The names as listxattr(2) returns them: each ended by a NUL. Without the last two, which say how
-/// a file is held: who copies a file with its attributes does not mean to pin the copy.
-[[nodiscard]] std::string attribute_names(const tree::Node& node);
+/// Whether it is one of these.
+[[nodiscard]] bool is_attribute(std::string_view name);
+
+/// The names as listxattr(2) returns them: each ended by a NUL. Without `pinned` and `settled`,
+/// which say how a file is held: who copies a file with its attributes does not mean to pin the
+/// copy. `of_origin`: it has an origin.
+[[nodiscard]] std::string attribute_names(const tree::Node& node, bool of_origin);
 
 /// "memory=N disk=N pages=N": the pages of the object, and how many of them each local tier holds.
 [[nodiscard]] std::string format_residency(const page::Residency& residency);

@@ -197,6 +197,12 @@ std::string NbdTree::export_at(std::string_view path) {
   return shows_nameless_ && path == NbdExports::kNameless ? std::string() : std::string(path);
 }
 
+std::string NbdTree::url_of(std::string_view path) {
+  base::NbdUrl url = target_.url;
+  url.export_name = export_at(path);
+  return url.to_string();
+}
+
 absl::StatusOr<tree::OriginEntry> NbdTree::look_up(std::string_view path) {
   if (stopped_) return ends();
   if (path.empty()) return directory("");

@@ -53,6 +53,8 @@ class NbdTree final : public tree::Origin {
 
   [[nodiscard]] const std::string& name() const override { return options_.name; }
   [[nodiscard]] std::string description() const override { return "nbd " + url_; }
+  [[nodiscard]] std::string type() const override { return "nbd"; }
+  [[nodiscard]] std::string url_of(std::string_view path) override;
   [[nodiscard]] absl::StatusOr<tree::OriginEntry> look_up(std::string_view path) override;
   [[nodiscard]] absl::StatusOr<std::vector<tree::OriginEntry>> list(std::string_view path) override;
   [[nodiscard]] absl::StatusOr<tree::OriginFile> open(std::string_view path) override;

@@ -90,6 +90,9 @@ class CatalogNamespace final : public Namespace {
                                               size_t limit) override;
   absl::StatusOr<page::ObjectRef> open(NodeId node) override;
   absl::StatusOr<std::shared_ptr<volume::Image>> open_image(NodeId node) override;
+  absl::StatusOr<std::string> origin_of(NodeId node) override {
+    return OriginSet::has(node) ? origins_.origin_of(node) : std::string();
+  }
   bool waits(NodeId node) override {
     return OriginSet::has(node) || !volumes_.origin_of(node).empty();
   }

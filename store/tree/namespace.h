@@ -160,6 +160,14 @@ class Namespace {
   /// All who have it open at once share it. Who lets go of it last may wait for the disk.
   [[nodiscard]] virtual absl::StatusOr<std::shared_ptr<volume::Image>> open_image(NodeId node) = 0;
 
+  /// Where the bytes of a file or image beneath origins/ come from: "NAME TYPE URL", three words
+  /// with a blank between them (Origin::type(), Origin::url_of()); blanks, control bytes and '%' in
+  /// NAME are "%XX". "" for any other node. NOT_FOUND for one that is gone, perhaps not for one
+  /// that the origin has no more. Waits for nothing.
+  [[nodiscard]] virtual absl::StatusOr<std::string> origin_of(NodeId /*node*/) {
+    return std::string();
+  }
+
   /// Whether calls about this node (looking a name up in it, listing or opening it) may wait for
   /// the network. Waits for nothing.
   [[nodiscard]] virtual bool waits(NodeId /*node*/) { return false; }

@@ -86,6 +86,11 @@ class Origin {
   [[nodiscard]] virtual const std::string& name() const = 0;
   /// For people: type and address, without secrets.
   [[nodiscard]] virtual std::string description() const = 0;
+  /// What kind of place it is, as the configuration calls it: one word.
+  [[nodiscard]] virtual std::string type() const = 0;
+  /// A URL by which other programs find what is at `path`: ASCII without blanks, and without
+  /// secrets or a user's name. Whether anything is there is not asked. Waits for nothing.
+  [[nodiscard]] virtual std::string url_of(std::string_view path) = 0;
 
   [[nodiscard]] virtual absl::StatusOr<OriginEntry> look_up(std::string_view path) = 0;
   /// Sorted by name, each name once. FAILED_PRECONDITION for a file, UNIMPLEMENTED where the origin

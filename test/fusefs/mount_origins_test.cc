@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <filesystem>
@@ -123,6 +124,47 @@ TEST_CASE("fusefs origins: are listed, looked up and read") {
   CHECK(::getxattr(mounted.at("origins/hub/dir/a").c_str(), "user.blobcache.tier", tier.data(),
                    tier.size()) > 0);
   CHECK(error_of(::open(mounted.at("origins/hub/dir/a").c_str(), O_RDWR)) == EROFS);
+}
+
+/// Of a file; "errno N" when it has none.
+std::string origin_attribute(const std::filesystem::path& path) {
+  std::array<char, 256> value{};
+  const ssize_t size =
+      ::getxattr(path.c_str(), "user.blobcache.origin", value.data(), value.size());
+  if (size < 0) return "errno " + std::to_string(errno);
+  return {value.data(), static_cast<size_t>(size)};
+}
+
+TEST_CASE("fusefs origins: files and images tell where they come from, also while that is away") {
+  if (!can_mount()) return;
+  MountedOrigins mounted;
+  CHECK(origin_attribute(mounted.at("origins/hub/dir/a")) == "hub fake fake://hub/dir/a");
+  CHECK(origin_attribute(mounted.at("origins/hub/disk")) == "hub fake fake://hub/disk");
+  const std::string none = "errno " + std::to_string(ENODATA);
+  for (const char* other : {"origins", "origins/hub", "origins/hub/dir", "files/x", "files"}) {
+    CHECK(origin_attribute(mounted.at(other)) == none);
+  }
+  std::array<char, 256> names{};
+  const auto listed = [&](const char* path) {
+    const ssize_t size = ::listxattr(mounted.at(path).c_str(), names.data(), names.size());
+    return std::string(names.data(), static_cast<size_t>(std::max<ssize_t>(size, 0)));
+  };
+  using std::string_literals::operator""s;
+  CHECK(listed("origins/hub/dir/a") == "user.blobcache.origin\0user.blobcache.tier\0"s);
+  CHECK(listed("origins/hub/disk") == "user.blobcache.origin\0"s);
+  CHECK(listed("origins/hub").empty());
+  CHECK(listed("files/x").find("origin") == std::string::npos);
+  const char* const path = "origins/hub/dir/a";
+  CHECK(error_of(::setxattr(mounted.at(path).c_str(), "user.blobcache.origin", "x", 1, 0)) ==
+        EOPNOTSUPP);
+  CHECK(error_of(::removexattr(mounted.at(path).c_str(), "user.blobcache.origin")) == EOPNOTSUPP);
+  const base::UniqueFd open = open_file(mounted.at(path));
+  mounted.hub->set_error(absl::UnavailableError("no route"));
+  mounted.clock().advance(absl::Seconds(2));
+  std::array<char, 256> value{};
+  const ssize_t size = ::fgetxattr(open.get(), "user.blobcache.origin", value.data(), value.size());
+  CHECK(std::string(value.data(), static_cast<size_t>(std::max<ssize_t>(size, 0))) ==
+        "hub fake fake://hub/dir/a");
 }
 
 TEST_CASE("fusefs origins: an image shows what was written to it") {

@@ -85,7 +85,7 @@ TEST_CASE("fusefs reply: attributes") {
   node.type = tree::NodeType::kDirectory;
   node.mode = 0500;
   CHECK(attributes_of(node).st_mode == (S_IFDIR | 0500));
-  CHECK(attribute_names(node).empty());
+  CHECK(attribute_names(node, false).empty());
   node.type = tree::NodeType::kSymlink;
   CHECK(attributes_of(node).st_mode == (S_IFLNK | 0500));
 }
@@ -105,11 +105,19 @@ TEST_CASE("fusefs reply: entries carry their timeouts") {
 TEST_CASE("fusefs reply: extended attributes") {
   tree::Node node;
   using std::string_literals::operator""s;
-  CHECK(attribute_names(node) == "user.blobcache.tier\0"s);
+  CHECK(attribute_names(node, false) == "user.blobcache.tier\0"s);
   node.digest.emplace();
-  CHECK(attribute_names(node) == "user.blobcache.digest\0user.blobcache.tier\0"s);
+  CHECK(attribute_names(node, false) == "user.blobcache.digest\0user.blobcache.tier\0"s);
   node.settled = false;
-  CHECK(attribute_names(node).empty());
+  CHECK(attribute_names(node, false).empty());
+  CHECK(attribute_names(node, true) == "user.blobcache.origin\0"s);
+  node = tree::Node();
+  CHECK(attribute_names(node, true) == "user.blobcache.origin\0user.blobcache.tier\0"s);
+  node.type = tree::NodeType::kImage;
+  CHECK(attribute_names(node, false).empty());
+  CHECK(attribute_names(node, true) == "user.blobcache.origin\0"s);
+  CHECK(is_attribute("user.blobcache.origin"));
+  CHECK(!is_attribute("user.blobcache.other"));
 
   page::Residency residency;
   residency.pages = 100;

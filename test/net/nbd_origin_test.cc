@@ -94,6 +94,8 @@ TEST_CASE("what qemu-nbd offers without a name is seen as default, also while th
   const auto fresh = NbdWorld::origin(world.options(""));  // which has listed nothing yet
   const tree::OriginFile file = value_of(fresh->open("default"));
   CHECK(value_of(fetch(*file.version.source, 0, kMib)) == content);
+  CHECK(fresh->url_of("default") == world.server.url());
+  CHECK(fresh->url_of("other") == world.server.url("other"));
   world.server.kill();
   CHECK(value_of(fresh->look_up("default")).size_bytes == kMib);
 }

@@ -34,6 +34,8 @@ TEST_CASE("options that cannot be are refused, others do not connect yet") {
   REQUIRE(origin.ok());
   CHECK((*origin)->name() == "up");
   CHECK((*origin)->description() == "nbd nbd://nowhere.invalid:10809/x");
+  CHECK((*origin)->type() == "nbd");
+  CHECK((*origin)->url_of("x") == "nbd://nowhere.invalid:10809/x");
   const auto refused = [&](auto change) {
     NbdOriginOptions options = good;
     change(options);
@@ -62,6 +64,16 @@ TEST_CASE("options that cannot be are refused, others do not connect yet") {
     o.url = "nbds://h/";
     o.tls_psk = o.tls_certificates = "/x";
   }));
+}
+
+TEST_CASE("the url of an export names it for others, and says nothing of us") {
+  NbdOriginOptions options;
+  options.name = "up";
+  options.url = "nbds+unix://me@/?socket=/run/a%20b";
+  options.tls_psk = "/keys";
+  const absl::StatusOr<std::shared_ptr<tree::Origin>> origin = make_nbd_origin(options);
+  REQUIRE(origin.ok());
+  CHECK((*origin)->url_of("a b/\xff?") == "nbds+unix:///a%20b/%FF%3F?socket=/run/a%20b");
 }
 
 TEST_CASE("names with slashes are directories; names that cannot be paths are left out") {

@@ -3,7 +3,7 @@
 # and for how long, volumes over it, and what is said while it is away.
 # limit: 300 seconds
 . "$(dirname "$0")/lib.sh"
-need jq nbdinfo nbdcopy nbdkit qemu-io cmp
+need jq nbdinfo nbdcopy nbdkit qemu-io cmp getfattr
 
 mkdir "$TEST_DIR/images"
 make_random "$TEST_DIR/images/base.img" 8M
@@ -81,6 +81,10 @@ if [[ -c /dev/fuse ]] && command -v fusermount3 >/dev/null; then
   mount_at "$MNT"
   dd if="$MNT/origins/desk/desk.img" bs=4096 skip=2 count=1 status=none | sha256_of - >"$TEST_DIR/fuse"
   expect_equal "$(head -c 4096 /dev/zero | tr '\0' '\42' | sha256_of -)" "$(cat "$TEST_DIR/fuse")" "FUSE"
+  # Where it comes from is a URL that another client can use.
+  origin=$(getfattr --absolute-names --only-values -n user.blobcache.origin "$MNT/origins/desk/desk.img")
+  expect_equal "desk nbd nbd+unix:///desk.img?socket=$UPSTREAM" "$origin" "where an image comes from"
+  expect_equal 1048576 "$(nbdinfo --size "${origin##* }")" "what is found there"
   cmp -n 4096 "$TEST_DIR/nbd" "$MNT/origins/golden/base.img" || fail "FUSE: the file's bytes"
 fi
 

@@ -78,6 +78,20 @@ absl::Status told(const absl::Status& status, const OriginNode& node) {
   return base::annotate(status, path_of(node));
 }
 
+/// A name without what ends a word: blanks, control bytes and '%' itself are "%XX".
+std::string one_word(std::string_view name) {
+  std::string word;
+  for (const char c : name) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte <= 0x20 || byte == 0x7f || c == '%') {
+      word += fmt::format("%{:02X}", byte);
+    } else {
+      word += c;
+    }
+  }
+  return word;
+}
+
 absl::StatusOr<std::string> join(std::string_view directory, std::string_view name) {
   std::string path = fmt::format("{}{}{}", directory, directory.empty() ? "" : "/", name);
   if (path.size() > kMaxPathBytes) return absl::InvalidArgumentError("a path that is too long");
@@ -159,6 +173,15 @@ absl::StatusOr<Node> OriginSet::stat(NodeId id) {
   BLOBCACHE_ASSIGN_OR_RETURN(Node now, look_up(node.origin, node.path));
   if (now.id != id) return no_such_node(id);
   return now;
+}
+
+absl::StatusOr<std::string> OriginSet::origin_of(NodeId id) {
+  BLOBCACHE_ASSIGN_OR_RETURN(const OriginNode node, find(id));
+  const bool has_bytes =
+      node.entry.kind == OriginEntry::Kind::kFile || node.entry.kind == OriginEntry::Kind::kImage;
+  if (!has_bytes) return std::string();
+  return fmt::format("{} {} {}", one_word(node.origin->name()), node.origin->type(),
+                     node.origin->url_of(node.path));
 }
 
 std::vector<NamedNode> OriginSet::list_origins(uint64_t cookie, size_t limit) {

@@ -57,6 +57,9 @@ class OriginSet {
   [[nodiscard]] absl::StatusOr<std::shared_ptr<volume::Image>> open_image(NodeId node);
   [[nodiscard]] absl::StatusOr<Evicted> evict(const PathNames& names, EvictFrom from);
 
+  /// As Namespace::origin_of().
+  [[nodiscard]] absl::StatusOr<std::string> origin_of(NodeId node);
+
   /// Whether there is an origin of that name.
   [[nodiscard]] bool knows(std::string_view name) const { return find(name) != nullptr; }
 

@@ -50,6 +50,10 @@ class FakeOrigin final : public Origin {
   // Origin
   [[nodiscard]] const std::string& name() const override { return name_; }
   [[nodiscard]] std::string description() const override { return "fake"; }
+  [[nodiscard]] std::string type() const override { return "fake"; }
+  [[nodiscard]] std::string url_of(std::string_view path) override {
+    return "fake://" + name_ + "/" + std::string(path);
+  }
   [[nodiscard]] absl::StatusOr<OriginEntry> look_up(std::string_view path) override;
   [[nodiscard]] absl::StatusOr<std::vector<OriginEntry>> list(std::string_view path) override;
   [[nodiscard]] absl::StatusOr<OriginFile> open(std::string_view path) override;

@@ -85,6 +85,31 @@ TEST_CASE_FIXTURE(OriginsFixture, "origins: what an origin has is listed, looked
   CHECK(absl::IsInvalidArgument(names().resolve("origins/a//y").status()));
 }
 
+TEST_CASE_FIXTURE(OriginsFixture, "origins: where bytes come from is told in three words") {
+  const auto odd = std::make_shared<FakeOrigin>("of two\n%");
+  origins.push_back(odd);
+  reopen();
+  a->put("x/1", "one");
+  odd->put_image("disk", "image");
+  const int look_ups = a->look_ups;
+  const NodeId file = id_of("origins/a/x/1");
+  CHECK(names().origin_of(file).value() == "a fake fake://a/x/1");
+  CHECK(names()
+            .origin_of(id_of("origins/of two\n%/disk"))
+            .value()
+            .starts_with("of%20two%0A%25 fake fake://"));
+  CHECK(names().origin_of(id_of("origins/a/x")).value().empty());
+  CHECK(names().origin_of(id_of("origins/a")).value().empty());
+  CHECK(names().origin_of(id_of("origins")).value().empty());
+  put("named", "files/x");
+  CHECK(names().origin_of(id_of("files/x")).value().empty());
+  // It is known without asking.
+  a->set_error(absl::UnavailableError("away"));
+  clock().advance(absl::Hours(1));
+  CHECK(names().origin_of(file).value() == "a fake fake://a/x/1");
+  CHECK(a->look_ups == look_ups + 2);
+}
+
 TEST_CASE_FIXTURE(OriginsFixture, "origins: a second read brings nothing, a lasting one never") {
   const std::string content = content_of(500'000, 3);
   a->put("x", content);
