@@ -97,11 +97,12 @@ absl::StatusOr<OpenExport> TreeExports::open_allowed(std::string_view name) {
       return OpenExport{std::string(name), std::make_shared<VolumeDevice>(
                                                std::move(image), is_read_only(node), buffers_)};
     }
-    case tree::NodeType::kDirectory:
     case tree::NodeType::kSymlink:
+      return absl::NotFoundError("it is a symbolic link, which is not followed; name the file");
+    case tree::NodeType::kDirectory:
       break;
   }
-  return absl::NotFoundError("a directory is no export, nor is a symbolic link");
+  return absl::NotFoundError("it is a directory, and a directory is no export");
 }
 
 absl::StatusOr<ExportList> TreeExports::list(size_t limit) {

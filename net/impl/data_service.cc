@@ -8,6 +8,7 @@
 #include "net/impl/put_stream.h"
 #include "net/impl/read_stream.h"
 #include "net/node_message.h"
+#include "store/tree/name_editor.h"
 
 namespace blobcache::net {
 namespace {
@@ -16,6 +17,9 @@ absl::Status stat(tree::Namespace& names, const v1::StatRequest& request,
                   v1::StatResponse& response) {
   BLOBCACHE_ASSIGN_OR_RETURN(const tree::Node node, names.resolve(request.path()));
   fill(node, *response.mutable_node());
+  if (node.type == tree::NodeType::kSymlink) {
+    BLOBCACHE_ASSIGN_OR_RETURN(*response.mutable_target(), names.editor().read_symlink(node.id));
+  }
   if (!request.residency() || node.type != tree::NodeType::kFile) return absl::OkStatus();
   BLOBCACHE_ASSIGN_OR_RETURN(const page::ObjectRef object, names.open(node.id));
   BLOBCACHE_ASSIGN_OR_RETURN(const page::Residency residency, object->residency());

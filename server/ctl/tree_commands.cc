@@ -225,6 +225,8 @@ Outcome list(const ListOptions& arguments, Session& session) {
 Json stat_json(const std::string& path, const v1::StatResponse& response) {
   Json document = {{"path", path}};
   document.update(node_json(response.node(), path));
+  const bool is_link = response.node().type() == v1::Node::SYMLINK;
+  document["target"] = is_link ? Json(response.target()) : Json(nullptr);
   document["residency"] = nullptr;
   if (response.has_residency()) {
     const v1::Residency& residency = response.residency();
@@ -242,6 +244,7 @@ std::string stat_text(const std::string& path, const v1::StatResponse& response,
   Table table = property_table();
   table.add_row({"path", path.empty() ? "/" : path});
   table.add_row({"type", std::string(type_of(node, path))});
+  if (node.type() == v1::Node::SYMLINK) table.add_row({"target", escape(response.target())});
   if (!directory) {
     table.add_row(
         {"size", fmt::format("{} ({} bytes)", base::format_size(node.size()), node.size())});

@@ -56,7 +56,7 @@ class NameEditor {
   [[nodiscard]] virtual absl::StatusOr<Node> make_directory(const NewName& name) = 0;
   [[nodiscard]] virtual absl::StatusOr<Node> make_symlink(const NewName& name,
                                                           std::string_view target) = 0;
-  /// What a symbolic link says; EINVAL for what is none.
+  /// What a symbolic link says, an origin's, too; EINVAL for what is none.
   [[nodiscard]] virtual absl::StatusOr<std::string> read_symlink(NodeId node) = 0;
   /// unlink(2): any name but a directory's. What is open stays so.
   [[nodiscard]] virtual absl::Status remove_file(NodeId parent, std::string_view name) = 0;

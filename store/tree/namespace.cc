@@ -71,7 +71,7 @@ class CatalogNamespace final : public Namespace {
                  .listeners = listeners_,
                  .clock = clock},
                 options.settle_after),
-        editor_(names_, inodes_),
+        editor_(names_, inodes_, origins_),
         housekeeper_(*catalog_, store, edits_, *ballast_, open_objects_, {volumes_, file_volumes_},
                      {unnamed_ttl_, clock}) {
     edits_.set_on_gone([this](const GoneFile& file) { inodes_.on_gone(file); });

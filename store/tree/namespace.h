@@ -39,7 +39,7 @@ enum class NodeType : uint8_t {
   kDirectory,
   kFile,     ///< its bytes never change while it is settled: see Namespace::open
   kImage,    ///< its bytes may: a volume, or an origin's image; see Namespace::open_image
-  kSymlink,  ///< beneath files/; see NameEditor::read_symlink
+  kSymlink,  ///< beneath files/, or an origin's; see NameEditor::read_symlink
 };
 
 /// One entry of the tree as it is now. Value type.

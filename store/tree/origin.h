@@ -26,12 +26,15 @@ inline constexpr size_t kMaxOriginEntries = size_t{1} << 16;
 struct OriginEntry {
   enum class Kind : uint8_t {
     kDirectory,
-    kFile,   ///< read-only
-    kImage,  ///< its bytes may change at any time, by us, too: see OriginFile::make_image
+    kFile,     ///< read-only
+    kImage,    ///< its bytes may change at any time, by us, too: see OriginFile::make_image
+    kSymlink,  ///< a text, which is shown and never followed
   };
   std::string name;  ///< one component, as check_name() has it
   Kind kind = Kind::kFile;
   uint64_t size_bytes = 0;
+  /// Of a symbolic link, as is_link_target() has it.
+  std::string target;
   absl::Time modified = absl::InfinitePast();  ///< that is: the origin does not tell
   /// Of a file with a strong validator: the key that its version has, as open() gives it. Another
   /// version is another entry, and so is another size or time; look_up() and list() tell the same.
@@ -75,7 +78,11 @@ struct OriginHealth {
 /// Paths are relative to the origin, without a leading slash, made of components that check_name()
 /// accepts; "" is its top. Calls may wait for the network, for as long as the origin's own limits
 /// have it: UNAVAILABLE or DEADLINE_EXCEEDED then. NOT_FOUND for what is not there. What comes from
-/// outside, such as names, is checked by the implementation: a name that cannot be one is left out.
+/// outside, such as names, is bounded by the implementation before it takes memory. Entries whose
+/// name or target cannot be one the tree leaves out, and of two with one name the second.
+///
+/// No call follows a symbolic link that the origin has, be it the path's end or on its way: what
+/// lies beyond it is not there.
 ///
 /// Thread-safe.
 class Origin {

@@ -24,6 +24,11 @@ absl::Status check_name(std::string_view name) {
   return absl::OkStatus();
 }
 
+bool is_link_target(std::string_view target) {
+  return !target.empty() && target.size() <= kMaxTargetBytes &&
+         target.find('\0') == std::string_view::npos;
+}
+
 absl::StatusOr<std::vector<std::string_view>> split_path(std::string_view path) {
   std::vector<std::string_view> names;
   if (path.size() > kMaxPathBytes) {

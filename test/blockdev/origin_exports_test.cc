@@ -77,6 +77,16 @@ TEST_CASE_FIXTURE(OriginExports, "exports: an origin's file is read, and cannot 
   CHECK(absl::IsNotFound(exports({"files/**"}).open("origins/hub/dir/file").status()));
 }
 
+TEST_CASE_FIXTURE(OriginExports, "exports: a symbolic link is none, and says so") {
+  hub->put_link("link", "dir/file");
+  const absl::Status refused = exports().open("origins/hub/link").status();
+  CHECK(absl::IsNotFound(refused));
+  CHECK(refused.message().find("symbolic link") != absl::string_view::npos);
+  CHECK(absl::IsNotFound(exports().open("origins/hub/link/x").status()));
+  CHECK(listed(exports()) ==
+        Names{"files/x", "origins/far/x", "origins/hub/dir/file", "origins/hub/disk"});
+}
+
 TEST_CASE_FIXTURE(OriginExports, "exports: an origin's image is written through") {
   const OpenExport opened = exports().open("origins/hub/disk").value();
   CHECK_FALSE(opened.device->read_only());

@@ -167,6 +167,74 @@ TEST_CASE("fusefs origins: files and images tell where they come from, also whil
         "hub fake fake://hub/dir/a");
 }
 
+/// What readlink(2) says; "errno N" when it fails.
+std::string read_link(const std::filesystem::path& path) {
+  std::array<char, 8192> text{};
+  const ssize_t size = ::readlink(path.c_str(), text.data(), text.size());
+  if (size < 0) return "errno " + std::to_string(errno);
+  return {text.data(), static_cast<size_t>(size)};
+}
+
+TEST_CASE("fusefs origins: symbolic links say what the origin has them say") {
+  if (!can_mount()) return;
+  MountedOrigins mounted;
+  tree::FakeOrigin& hub = *mounted.hub;
+  hub.put_link("link", "dir/a");
+  hub.put_link("up", "../../files/x");
+  hub.put_link("dangling", "nowhere");
+  hub.put_link("odd", "\x01 \n\xff");
+  hub.put_link("long", std::string(4095, 't'));
+  hub.put_link("too-long", std::string(4096, 't'));
+  CHECK(mounted.listed("origins/hub") ==
+        Names{"dangling", "dir", "disk", "link", "long", "odd", "up", "weak"});
+  struct stat attributes = {};
+  REQUIRE(::lstat(mounted.at("origins/hub/link").c_str(), &attributes) == 0);
+  CHECK(attributes.st_mode == (S_IFLNK | 0777));
+  CHECK(attributes.st_size == 5);
+  CHECK(read_link(mounted.at("origins/hub/link")) == "dir/a");
+  CHECK(read_link(mounted.at("origins/hub/dangling")) == "nowhere");
+  CHECK(read_link(mounted.at("origins/hub/odd")) == "\x01 \n\xff");
+  CHECK(read_link(mounted.at("origins/hub/long")) == std::string(4095, 't'));
+  CHECK(read_link(mounted.at("origins/hub/too-long")) == "errno " + std::to_string(ENOENT));
+  CHECK(read_link(mounted.at("origins/hub/weak")) == "errno " + std::to_string(EINVAL));
+  // A process that follows one does so by its own means, as in any file system.
+  CHECK(mounted.read("origins/hub/link") == "content");
+  CHECK(mounted.read("origins/hub/up") == "named");
+  CHECK(stat_error(mounted.at("origins/hub/dangling")) == ENOENT);
+  CHECK(stat_error(mounted.at("origins/hub/long")) == ENAMETOOLONG);
+  CHECK(error_of(::unlink(mounted.at("origins/hub/link").c_str())) == EPERM);
+}
+
+TEST_CASE("fusefs origins: a link that became another one, a file or a directory is that") {
+  if (!can_mount()) return;
+  MountedOrigins mounted;
+  tree::FakeOrigin& hub = *mounted.hub;
+  const std::filesystem::path path = mounted.at("origins/hub/x");
+  const auto kind = [&path] {
+    struct stat attributes = {};
+    REQUIRE(::lstat(path.c_str(), &attributes) == 0);
+    return attributes.st_mode & S_IFMT;
+  };
+  hub.put_link("x", "weak");
+  CHECK(read_link(path) == "weak");
+  CHECK(mounted.read("origins/hub/x") == "weak");
+  hub.put_link("x", "disk");
+  CHECK(read_link(path) == "disk");
+  hub.put("x", "a file");
+  CHECK(kind() == S_IFREG);
+  CHECK(mounted.read("origins/hub/x") == "a file");
+  const base::UniqueFd open = open_file(path);
+  hub.remove("x");
+  hub.put("x/y", "beneath");
+  CHECK(kind() == S_IFDIR);
+  CHECK(mounted.read("origins/hub/x/y") == "beneath");
+  CHECK(read_at(open.get(), 0, 100) == "a file");
+  hub.remove("x/y");
+  hub.put_link("x", "dir");
+  CHECK(kind() == S_IFLNK);
+  CHECK(mounted.read("origins/hub/x/a") == "content");
+}
+
 TEST_CASE("fusefs origins: an image shows what was written to it") {
   if (!can_mount()) return;
   MountedOrigins mounted;

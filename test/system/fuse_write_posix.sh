@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 need_fuse
 need_root
-need python3 flock fallocate
+need jq nbdinfo python3 flock fallocate
 
 start_daemon
 mount_at "$MNT"
@@ -69,6 +69,10 @@ rm b
 expect_equal "cmore 1" "$(cat hard) $(stat -c %h hard)" "the name that is left"
 ln -s hard soft
 expect_equal "hard cmore" "$(readlink soft) $(cat soft)" "a symbolic link"
+expect_equal '["symlink","hard"]' "$(ctl --json stat files/soft | jq -c '[.type, .target]')" "the link, by blobcachectl"
+ctl stat files/soft | grep -q 'target *hard' || fail "stat does not tell what a link says"
+expect_fail 1 'symbolic link' ctl get files/soft
+expect_fail any 'symbolic link|No such file' nbdinfo "$(nbd_uri files/soft)"
 mkdir -p d/e/f
 printf x >d/e/f/x
 mv d d2

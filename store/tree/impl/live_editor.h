@@ -7,15 +7,17 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "store/tree/impl/inode_table.h"
+#include "store/tree/impl/origin_set.h"
 #include "store/tree/name_editor.h"
 
 namespace blobcache::tree {
 
-/// An editor that knows of files under writing, whose length and time are not in the catalog. What
-/// it is given must outlive it.
+/// An editor that knows of files under writing, whose length and time are not in the catalog, and
+/// of what symbolic links of origins say. What it is given must outlive it.
 class LiveEditor final : public NameEditor {
  public:
-  LiveEditor(NameEditor& editor, InodeTable& inodes) : editor_(editor), inodes_(inodes) {}
+  LiveEditor(NameEditor& editor, InodeTable& inodes, OriginSet& origins)
+      : editor_(editor), inodes_(inodes), origins_(origins) {}
 
   absl::StatusOr<Node> make_directory(const NewName& name) override {
     return editor_.make_directory(name);
@@ -24,7 +26,7 @@ class LiveEditor final : public NameEditor {
     return editor_.make_symlink(name, target);
   }
   absl::StatusOr<std::string> read_symlink(NodeId node) override {
-    return editor_.read_symlink(node);
+    return OriginSet::has(node) ? origins_.read_symlink(node) : editor_.read_symlink(node);
   }
   absl::Status remove_file(NodeId parent, std::string_view name) override {
     return editor_.remove_file(parent, name);
@@ -58,6 +60,7 @@ class LiveEditor final : public NameEditor {
 
   NameEditor& editor_;
   InodeTable& inodes_;
+  OriginSet& origins_;
 };
 
 }  // namespace blobcache::tree

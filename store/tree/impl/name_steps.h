@@ -18,8 +18,6 @@ namespace blobcache::tree {
 
 /// So many names a file has at most.
 inline constexpr uint32_t kMaxLinks = 65'000;
-/// So many bytes a symbolic link says at most, as Linux has it.
-inline constexpr size_t kMaxTargetBytes = 4095;
 
 /// The directory of a node beneath files/, or files/ itself. ENOENT, ENOTDIR; `outside` for one
 /// that is somewhere else.

@@ -1,7 +1,11 @@
 #include "store/tree/impl/origin_listing.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "store/tree/path.h"
 
 namespace blobcache::tree {
 namespace {
@@ -44,6 +48,20 @@ bool fill_gaps(std::vector<Numbered>& entries) {
 }
 
 }  // namespace
+
+bool is_showable(const OriginEntry& entry) {
+  return entry.kind != OriginEntry::Kind::kSymlink || is_link_target(entry.target);
+}
+
+std::vector<OriginEntry> listable(std::vector<OriginEntry> entries) {
+  absl::flat_hash_set<std::string> seen;
+  std::erase_if(entries, [&seen](const OriginEntry& entry) {
+    return !check_name(entry.name).ok() || !is_showable(entry) || !seen.insert(entry.name).second;
+  });
+  std::sort(entries.begin(), entries.end(),
+            [](const OriginEntry& a, const OriginEntry& b) { return a.name < b.name; });
+  return entries;
+}
 
 std::vector<Numbered> OriginListing::match(std::vector<OriginEntry> entries) const {
   std::vector<Numbered> matched;

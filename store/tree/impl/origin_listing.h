@@ -9,6 +9,15 @@
 
 namespace blobcache::tree {
 
+/// Whether the tree can show an entry at all, whatever it is called: of a link, whether it says
+/// what a link can say.
+[[nodiscard]] bool is_showable(const OriginEntry& entry);
+
+/// What an origin lists, which may be anything, as the tree shows it: without what cannot be shown
+/// and names that cannot be (check_name()), sorted by name, and of one name the first. Names are
+/// bytes: two that differ in case, or in how a letter is written, are two.
+[[nodiscard]] std::vector<OriginEntry> listable(std::vector<OriginEntry> entries);
+
 /// A directory of an origin as it was last listed, each entry with a number that rises with the
 /// names and stays the name's own from one listing to the next: who goes on after a number meets
 /// whatever was there all the time exactly once, in the order of the names, whatever came and went

@@ -33,6 +33,7 @@ uint64_t hash_of(const OriginNode& node, uint64_t salt) {
   add_text(hash, node.origin->name());
   add_text(hash, node.path);
   add_number(hash, static_cast<uint64_t>(entry.kind));
+  if (entry.kind == OriginEntry::Kind::kSymlink) add_text(hash, entry.target);
   if (entry.kind == OriginEntry::Kind::kFile) {
     if (entry.version) {
       hash.update(
@@ -58,6 +59,7 @@ bool is_same(const OriginNode& a, const OriginNode& b) {
 
 bool same_node(const OriginEntry& a, const OriginEntry& b) {
   if (a.kind != b.kind) return false;
+  if (a.kind == OriginEntry::Kind::kSymlink) return a.target == b.target;
   if (a.kind != OriginEntry::Kind::kFile) return true;
   return a.version == b.version && a.size_bytes == b.size_bytes && a.modified == b.modified;
 }

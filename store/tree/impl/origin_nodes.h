@@ -60,7 +60,7 @@ class OriginNodes {
   };
 
   [[nodiscard]] static size_t bytes_of(const OriginNode& node) {
-    return kNodeBytes + node.path.size();
+    return kNodeBytes + node.path.size() + node.entry.target.size();
   }
   void forget_oldest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "base/status.h"
@@ -20,6 +21,7 @@ namespace {
 constexpr mode_t kDirectoryMode = 0555;
 constexpr mode_t kReadOnlyMode = 0444;
 constexpr mode_t kImageMode = 0600;
+constexpr mode_t kLinkMode = 0777;  // what every symbolic link shows
 
 mode_t mode_of(OriginEntry::Kind kind) {
   switch (kind) {
@@ -27,6 +29,8 @@ mode_t mode_of(OriginEntry::Kind kind) {
       return kDirectoryMode;
     case OriginEntry::Kind::kImage:
       return kImageMode;
+    case OriginEntry::Kind::kSymlink:
+      return kLinkMode;
     case OriginEntry::Kind::kFile:
       break;
   }
@@ -39,17 +43,32 @@ NodeType type_of(OriginEntry::Kind kind) {
       return NodeType::kDirectory;
     case OriginEntry::Kind::kImage:
       return NodeType::kImage;
+    case OriginEntry::Kind::kSymlink:
+      return NodeType::kSymlink;
     case OriginEntry::Kind::kFile:
       break;
   }
   return NodeType::kFile;
 }
 
+uint64_t size_of(const OriginEntry& entry) {
+  switch (entry.kind) {
+    case OriginEntry::Kind::kDirectory:
+      return 0;
+    case OriginEntry::Kind::kSymlink:
+      return entry.target.size();
+    case OriginEntry::Kind::kFile:
+    case OriginEntry::Kind::kImage:
+      break;
+  }
+  return entry.size_bytes;
+}
+
 Node to_node(NodeId id, const OriginEntry& entry) {
   Node node;
   node.id = id;
   node.type = type_of(entry.kind);
-  node.size_bytes = entry.kind == OriginEntry::Kind::kDirectory ? 0 : entry.size_bytes;
+  node.size_bytes = size_of(entry);
   node.mode = mode_of(entry.kind);
   node.uid = ::geteuid();
   node.gid = ::getegid();
@@ -143,6 +162,7 @@ absl::StatusOr<Node> OriginSet::look_up(const std::shared_ptr<Origin>& origin, s
   absl::StatusOr<OriginEntry> entry = origin->look_up(node.path);
   if (absl::IsNotFound(entry.status())) return no_such_name(path_of(node));
   if (!entry.ok()) return told(entry.status(), node);
+  if (!is_showable(*entry)) return no_such_name(path_of(node));
   node.entry = *std::move(entry);
   return note(std::move(node));
 }
@@ -175,6 +195,12 @@ absl::StatusOr<Node> OriginSet::stat(NodeId id) {
   return now;
 }
 
+absl::StatusOr<std::string> OriginSet::read_symlink(NodeId id) {
+  BLOBCACHE_ASSIGN_OR_RETURN(OriginNode node, find(id));
+  if (node.entry.kind == OriginEntry::Kind::kSymlink) return std::move(node.entry.target);
+  return base::posix_error(EINVAL, fmt::format("{}: is no symbolic link", path_of(node)));
+}
+
 absl::StatusOr<std::string> OriginSet::origin_of(NodeId id) {
   BLOBCACHE_ASSIGN_OR_RETURN(const OriginNode node, find(id));
   const bool has_bytes =
@@ -202,7 +228,7 @@ absl::StatusOr<std::vector<NamedNode>> OriginSet::list(NodeId directory, uint64_
   const auto ask = [&node]() -> absl::StatusOr<std::vector<OriginEntry>> {
     absl::StatusOr<std::vector<OriginEntry>> entries = node.origin->list(node.path);
     if (!entries.ok()) return told(entries.status(), node);
-    if (entries->size() <= kMaxOriginEntries) return entries;
+    if (entries->size() <= kMaxOriginEntries) return listable(*std::move(entries));
     return absl::ResourceExhaustedError(fmt::format(
         "{}: has more than {} names, which is too much to list", path_of(node), kMaxOriginEntries));
   };
@@ -222,6 +248,7 @@ absl::StatusOr<std::vector<NamedNode>> OriginSet::list(NodeId directory, uint64_
 
 absl::StatusOr<OriginFile> OriginSet::open(NodeId id, const OriginNode& node) {
   if (node.entry.kind == OriginEntry::Kind::kDirectory) return is_a_directory(path_of(node), "");
+  if (node.entry.kind == OriginEntry::Kind::kSymlink) return is_a_symlink(path_of(node));
   absl::StatusOr<OriginFile> file = node.origin->open(node.path);
   if (absl::IsNotFound(file.status())) return no_such_node(id);
   if (!file.ok()) return told(file.status(), node);
@@ -260,6 +287,7 @@ absl::StatusOr<Evicted> OriginSet::evict(const PathNames& names, EvictFrom from)
   BLOBCACHE_ASSIGN_OR_RETURN(const Node node, resolve(names));
   const std::string path = fmt::format("{}", fmt::join(names, "/"));
   if (node.type == NodeType::kDirectory) return is_a_directory(path, "; name its files");
+  if (node.type == NodeType::kSymlink) return is_a_symlink(path);
   if (node.type == NodeType::kImage) {
     return absl::FailedPreconditionError(fmt::format(
         "{}: is an image that may change: what is cached of it goes when nobody has it open",

@@ -57,6 +57,8 @@ class OriginSet {
   [[nodiscard]] absl::StatusOr<std::shared_ptr<volume::Image>> open_image(NodeId node);
   [[nodiscard]] absl::StatusOr<Evicted> evict(const PathNames& names, EvictFrom from);
 
+  /// As NameEditor::read_symlink(); waits for nothing.
+  [[nodiscard]] absl::StatusOr<std::string> read_symlink(NodeId node);
   /// As Namespace::origin_of().
   [[nodiscard]] absl::StatusOr<std::string> origin_of(NodeId node);
 

@@ -113,6 +113,12 @@ void FakeOrigin::put_image(std::string_view path, std::string content) {
   things_.find(path)->second.kind = OriginEntry::Kind::kImage;
 }
 
+void FakeOrigin::put_link(std::string_view path, std::string target) {
+  put(path, std::move(target), false);
+  const absl::MutexLock lock(&mutex_);
+  things_.find(path)->second.kind = OriginEntry::Kind::kSymlink;
+}
+
 void FakeOrigin::remove(std::string_view path) {
   const absl::MutexLock lock(&mutex_);
   things_.erase(things_.find(path));
@@ -173,6 +179,7 @@ OriginEntry FakeOrigin::entry_of(std::string_view name, const Thing& thing) {
   OriginEntry entry;
   entry.name = name;
   entry.kind = thing.kind;
+  if (thing.kind == OriginEntry::Kind::kSymlink) entry.target = thing.content;
   entry.size_bytes = thing.content.size();
   entry.modified = absl::FromUnixSeconds(1'600'000'000);
   if (thing.lasting) entry.version = thing.key;

@@ -28,6 +28,7 @@ class FakeOrigin final : public Origin {
   void put(std::string_view path, std::string content, bool lasting = true)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void put_image(std::string_view path, std::string content) ABSL_LOCKS_EXCLUDED(mutex_);
+  void put_link(std::string_view path, std::string target) ABSL_LOCKS_EXCLUDED(mutex_);
   void remove(std::string_view path) ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] std::string content(std::string_view path) const ABSL_LOCKS_EXCLUDED(mutex_);
 

@@ -106,6 +106,33 @@ TEST_CASE("origin listing: the same directory has the same numbers again") {
   CHECK(number_of(first, "y") == number_of(second, "y"));
 }
 
+TEST_CASE("origin listing: what cannot be shown is left out, and of one name the first stays") {
+  const auto entry = [](std::string name, OriginEntry::Kind kind, uint64_t size = 0,
+                        std::string target = "") {
+    OriginEntry out;
+    out.name = std::move(name);
+    out.kind = kind;
+    out.size_bytes = size;
+    out.target = std::move(target);
+    return out;
+  };
+  using enum OriginEntry::Kind;
+  const std::string longest(255, 'n');
+  const std::vector<OriginEntry> kept = listable(
+      {entry("b", kFile, 1), entry("a", kFile, 2), entry("b", kDirectory), entry("B", kFile, 3),
+       entry("", kFile), entry(".", kDirectory), entry("..", kDirectory), entry("a/b", kFile),
+       entry("/", kDirectory), entry(std::string("a\0b", 3), kFile), entry(longest, kFile),
+       entry(longest + "n", kFile), entry("\x01\n\x7f\xff ", kFile), entry("...", kFile),
+       entry("to", kSymlink, 0, "x"), entry("to-nothing", kSymlink),
+       entry("to-nul", kSymlink, 0, std::string("a\0", 2))});
+  std::vector<std::string> names;
+  for (const OriginEntry& each : kept) names.push_back(each.name);
+  CHECK(names == std::vector<std::string>{"\x01\n\x7f\xff ", "...", "B", "a", "b", longest, "to"});
+  CHECK(kept[4].kind == kFile);
+  CHECK(kept[4].size_bytes == 1);
+  CHECK(listable({}).empty());
+}
+
 TEST_CASE("origin listings: a walk asks once, and the oldest go first") {
   OriginListings listings(/*most_entries=*/6);
   int asked = 0;
