@@ -113,7 +113,10 @@ std::string one_word(std::string_view name) {
 
 absl::StatusOr<std::string> join(std::string_view directory, std::string_view name) {
   std::string path = fmt::format("{}{}{}", directory, directory.empty() ? "" : "/", name);
-  if (path.size() > kMaxPathBytes) return absl::InvalidArgumentError("a path that is too long");
+  if (path.size() > kMaxPathBytes) {
+    return base::posix_error(ENAMETOOLONG, fmt::format("a path of {} bytes; at most {} are allowed",
+                                                       path.size(), kMaxPathBytes));
+  }
   return path;
 }
 

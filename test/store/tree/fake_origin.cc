@@ -124,6 +124,11 @@ void FakeOrigin::remove(std::string_view path) {
   things_.erase(things_.find(path));
 }
 
+void FakeOrigin::list_as(std::string_view path, std::vector<OriginEntry> entries) {
+  const absl::MutexLock lock(&mutex_);
+  listings_.insert_or_assign(std::string(path), std::move(entries));
+}
+
 std::string FakeOrigin::content(std::string_view path) const {
   const absl::MutexLock lock(&mutex_);
   return things_.find(path)->second.content;
@@ -207,6 +212,7 @@ absl::StatusOr<std::vector<OriginEntry>> FakeOrigin::list(std::string_view path)
   ++lists;
   BLOBCACHE_RETURN_IF_ERROR(enter());
   const absl::MutexLock lock(&mutex_);
+  if (const auto at = listings_.find(path); at != listings_.end()) return at->second;
   std::map<std::string, OriginEntry> found;
   for (const auto& [each, thing] : things_) {
     if (!is_beneath(each, path)) continue;

@@ -30,6 +30,8 @@ class FakeOrigin final : public Origin {
   void put_image(std::string_view path, std::string content) ABSL_LOCKS_EXCLUDED(mutex_);
   void put_link(std::string_view path, std::string target) ABSL_LOCKS_EXCLUDED(mutex_);
   void remove(std::string_view path) ABSL_LOCKS_EXCLUDED(mutex_);
+  /// Lists of the directory at `path` exactly this from now on, whatever it has.
+  void list_as(std::string_view path, std::vector<OriginEntry> entries) ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] std::string content(std::string_view path) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   /// Calls, and fetches that begin, fail with this until it is OK.
@@ -83,6 +85,7 @@ class FakeOrigin final : public Origin {
   const std::string name_;
   mutable absl::Mutex mutex_;
   std::map<std::string, Thing, std::less<>> things_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::vector<OriginEntry>, std::less<>> listings_ ABSL_GUARDED_BY(mutex_);
   absl::Status error_ ABSL_GUARDED_BY(mutex_);
   bool held_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
