@@ -80,7 +80,9 @@ struct stat attributes_of(const tree::Node& node) {
   out.st_gid = node.gid;
   out.st_size = static_cast<off_t>(node.size_bytes);
   out.st_blksize = static_cast<blksize_t>(page::kPageSize);
-  out.st_blocks = static_cast<blkcnt_t>((node.size_bytes + 511) / 512);
+  constexpr uint64_t kBlock = 512;
+  const uint64_t taken = node.allocated_bytes.value_or(node.size_bytes);
+  out.st_blocks = static_cast<blkcnt_t>((taken + kBlock - 1) / kBlock);
   out.st_mtim = absl::ToTimespec(node.modified);
   out.st_atim = out.st_mtim;  // reading leaves no trace
   out.st_ctim = absl::ToTimespec(node.changed);

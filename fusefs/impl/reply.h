@@ -31,8 +31,8 @@ namespace blobcache::fusefs {
 /// The same about a status: one that carries its errno was made for the caller.
 [[nodiscard]] bool is_our_trouble(const absl::Status& status);
 
-/// What stat(2) shows. st_blocks is the size in units of 512 bytes, rounded up: every byte can be
-/// read, wherever its page is now.
+/// What stat(2) shows. st_blocks is what the bytes take where that is known, in units of 512 bytes,
+/// else the size: every byte can be read, wherever its page is now.
 [[nodiscard]] struct stat attributes_of(const tree::Node& node);
 
 /// How long the kernel may believe what it was told.

@@ -180,8 +180,9 @@ absl::StatusOr<Node> CatalogNamespace::stat(NodeId node) {
 }
 
 /// What a row says of a file that is written to, or that has settled since the row was read, is not
-/// how long it is now. With no lease.
+/// how long it is now; nor does it say what a volume takes. With no lease.
 Node CatalogNamespace::live(Node node) {
+  if (node.type == NodeType::kImage) node.allocated_bytes = volumes_.allocated_bytes(node.id);
   // Between a commit and the table is a moment, too; and what the start could not open is not
   // there.
   constexpr int kTries = 4;

@@ -63,6 +63,10 @@ struct Node {
   /// Of a file: every open sees the same bytes. Not so of an origin's without a strong validator:
   /// only those who have it open at once do.
   bool steady = true;
+  /// What the bytes of a file or volume take of the disk: its holes take nothing. Never 0 where
+  /// there is anything but zeros. Absent where nobody counts it, and of what is no file of ours.
+  std::optional<uint64_t> allocated_bytes;
+
   /// Of a file: its content is a blob. Not so while it is written to, beneath files/: then there is
   /// no digest, `size_bytes` is the length as last noted, and it is opened as tree::Files has it.
   bool settled = true;

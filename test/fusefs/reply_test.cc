@@ -78,6 +78,10 @@ TEST_CASE("fusefs reply: attributes") {
   CHECK(file.st_gid == 8);
   CHECK(file.st_size == 1025);
   CHECK(file.st_blocks == 3);
+  node.allocated_bytes = 8192;
+  CHECK(attributes_of(node).st_blocks == 16);
+  node.allocated_bytes = 0;
+  CHECK(attributes_of(node).st_blocks == 0);
   CHECK(file.st_mtim.tv_sec == 1'000'000'000);
   CHECK(file.st_mtim.tv_nsec == 42);
   CHECK(file.st_ctim.tv_sec == -1);

@@ -15,7 +15,7 @@ constexpr const char* kFindEntry = R"sql(
 SELECT f.id, f.type, f.mode, f.uid, f.gid, f.modified_ns, f.changed_ns,
   (SELECT count(*) FROM dentry l WHERE l.file = f.id), f.blob, b.key,
   coalesce(f.length_bytes, b.size_bytes, v.size_bytes, length(f.target)), b.pinned, f.volume,
-  v.base, f.target,
+  v.base, f.target, b.disk_bytes,
   d.id, d.name
 FROM dentry d JOIN file f ON f.id = d.file LEFT JOIN blob b ON b.id = f.blob
   LEFT JOIN volume v ON v.id = f.volume
@@ -24,7 +24,7 @@ constexpr const char* kListEntries = R"sql(
 SELECT f.id, f.type, f.mode, f.uid, f.gid, f.modified_ns, f.changed_ns,
   (SELECT count(*) FROM dentry l WHERE l.file = f.id), f.blob, b.key,
   coalesce(f.length_bytes, b.size_bytes, v.size_bytes, length(f.target)), b.pinned, f.volume,
-  v.base, f.target,
+  v.base, f.target, b.disk_bytes,
   d.id, d.name
 FROM dentry d JOIN file f ON f.id = d.file LEFT JOIN blob b ON b.id = f.blob
   LEFT JOIN volume v ON v.id = f.volume
@@ -33,7 +33,7 @@ constexpr const char* kFindFile = R"sql(
 SELECT f.id, f.type, f.mode, f.uid, f.gid, f.modified_ns, f.changed_ns,
   (SELECT count(*) FROM dentry l WHERE l.file = f.id), f.blob, b.key,
   coalesce(f.length_bytes, b.size_bytes, v.size_bytes, length(f.target)), b.pinned, f.volume,
-  v.base, f.target
+  v.base, f.target, b.disk_bytes
 FROM file f LEFT JOIN blob b ON b.id = f.blob
   LEFT JOIN volume v ON v.id = f.volume
 WHERE f.id = ?)sql";
@@ -147,14 +147,15 @@ FileRow read_file(const Query& query) {
   if (!query.is_null(12)) row.volume = query.integer(12);
   if (!query.is_null(13)) row.base = query.integer(13);
   row.target = query.bytes(14);
+  row.disk_bytes = not_negative(query.integer(15));
   return row;
 }
 
 EntryRow read_entry(const Query& query) {
   EntryRow row;
   row.file = read_file(query);
-  row.id = query.integer(15);
-  row.name = query.bytes(16);
+  row.id = query.integer(16);
+  row.name = query.bytes(17);
   return row;
 }
 

@@ -51,6 +51,7 @@ struct FileRow {
   std::optional<int64_t> volume;       ///< a volume's, or the content of a file under writing
   /// The blob's, the volume's or the target's; of a file under writing as last noted.
   uint64_t size_bytes = 0;
+  uint64_t disk_bytes = 0;      ///< the blob's
   bool pinned = false;          ///< the blob is
   std::optional<int64_t> base;  ///< the blob that `volume` is laid over
   std::string target;           ///< what a symbolic link says

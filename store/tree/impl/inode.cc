@@ -1,8 +1,17 @@
 #include "store/tree/impl/inode.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "store/page/geometry.h"
+
 namespace blobcache::tree {
+
+uint64_t allocated_bytes(const volume::Volume& volume) {
+  const volume::VolumeDescription now = volume.description();
+  const auto in_pages = [](uint64_t bytes) { return page::page_count(bytes) << page::kPageShift; };
+  return std::min(in_pages(now.size_bytes), now.data_bytes + in_pages(now.base_bytes));
+}
 
 File::Content Inode::content() const {
   const absl::ReaderMutexLock lock(&mutex_);

@@ -21,6 +21,11 @@ struct WrittenTo {
   std::shared_ptr<volume::Volume> volume;
 };
 
+/// What a file under writing takes of the disk: its own pages, and those that it shows of the blob
+/// that it was. Nobody counts how many of these its own ones hide, so that it may be a little less;
+/// never more than its length has room for.
+[[nodiscard]] uint64_t allocated_bytes(const volume::Volume& volume);
+
 /// A file beneath files/ that is in use, or that was written to and has not settled yet. InodeTable
 /// has one for a node, whoever uses it.
 ///

@@ -423,6 +423,8 @@ bool InodeTable::bring_up_to_date(Node& node) {
   // And opened anew since: that one knows no time.
   if (now.object != nullptr && inode->modified() == absl::UnixEpoch()) return false;
   node.size_bytes = now.object != nullptr ? now.object->size_bytes() : now.image->size_bytes();
+  const std::shared_ptr<volume::Volume> volume = inode->volume();
+  if (volume != nullptr) node.allocated_bytes = allocated_bytes(*volume);
   node.modified = inode->modified();
   node.changed = std::max(node.changed, node.modified);
   return true;

@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/hex.h"
 #include "base/status.h"
+#include "store/page/page_map.h"
 #include "store/tree/impl/node_ids.h"
 #include "store/tree/path.h"
 
@@ -34,6 +37,13 @@ NodeType to_type(FileKind kind) {
   return NodeType::kFile;
 }
 
+/// What of a blob's `disk_bytes` are its pages, all but those that are zeros. The rest is its map.
+uint64_t page_bytes(uint64_t disk_bytes, uint64_t size_bytes) {
+  if (size_bytes <= page::kInlineMapMaxObject) return disk_bytes;
+  const uint64_t map = page::map_block_offset(page::map_block_count(size_bytes));
+  return disk_bytes - std::min(disk_bytes, map);
+}
+
 }  // namespace
 
 Node to_node(const FileRow& row) {
@@ -49,6 +59,7 @@ Node to_node(const FileRow& row) {
   node.modified = row.modified;
   node.changed = row.changed;
   node.digest = row.key;
+  if (row.key) node.allocated_bytes = page_bytes(row.disk_bytes, row.size_bytes);
   node.pinned = row.pinned;
   node.settled = !row.is_under_writing();
   return node;
@@ -65,6 +76,7 @@ Node to_node(const BlobRow& row, const Aging& aging) {
   node.modified = row.created;
   node.changed = row.created;
   node.digest = row.key;
+  node.allocated_bytes = page_bytes(row.disk_bytes, row.size_bytes);
   node.pinned = row.pinned;
   node.retention = row.retention;
   if (row.pinned || !row.unnamed_since || row.retention == page::Retention::kCached) return node;

@@ -28,6 +28,8 @@ Node OpenedFile::node() const {
   const Content now = inode_->content();
   node.size_bytes = now.object != nullptr ? now.object->size_bytes() : now.image->size_bytes();
   if (now.image != nullptr) node.modified = inode_->modified();
+  const std::shared_ptr<volume::Volume> volume = inode_->volume();
+  if (volume != nullptr) node.allocated_bytes = allocated_bytes(*volume);
   return node;
 }
 

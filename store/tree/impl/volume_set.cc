@@ -320,51 +320,6 @@ absl::Status VolumeSet::remove(std::string_view name) {
   return remove_folder(folder_of(found.volume));
 }
 
-absl::StatusOr<VolumeInfo> VolumeSet::describe(const NamedVolume& found) {
-  VolumeInfo info;
-  info.name = found.entry.name;
-  info.node = static_cast<NodeId>(found.entry.file.id);
-  info.size_bytes = found.volume.size_bytes;
-  info.created = found.volume.created;
-  info.read_only = is_snapshot(found);
-  if (found.volume.origin_base) info.origin_base = path_of(*found.volume.origin_base);
-  info.incarnation = found.volume.incarnation;
-  if (found.volume.base) {
-    BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<BlobRow> base,
-                               catalog_.read()->find_blob_by_id(*found.volume.base));
-    if (base) info.base = base->key;
-  }
-  if (const VolumeRef in_use = table_.find(found.volume.id)) {
-    info.in_use = true;
-    info.own_bytes = in_use->stats().data_bytes;
-    return info;
-  }
-  const absl::MutexLock lock(&mutex_);
-  const auto at = idle_bytes_.find(found.volume.id);
-  info.own_bytes = at == idle_bytes_.end() ? 0 : at->second;
-  return info;
-}
-
-absl::StatusOr<std::vector<VolumeInfo>> VolumeSet::list() {
-  std::vector<VolumeInfo> volumes;
-  for (int64_t after = 0;;) {
-    BLOBCACHE_ASSIGN_OR_RETURN(
-        const std::vector<EntryRow> entries,
-        catalog_.read()->list_entries(static_cast<int64_t>(kVolumesNode), after, kListBatch));
-    if (entries.empty()) return volumes;
-    after = entries.back().id;
-    for (const EntryRow& entry : entries) {
-      const absl::StatusOr<NamedVolume> found = find(entry);
-      if (absl::IsNotFound(found.status())) continue;  // removed since
-      BLOBCACHE_RETURN_IF_ERROR(found.status());
-      BLOBCACHE_ASSIGN_OR_RETURN(VolumeInfo info, describe(*found));
-      volumes.push_back(std::move(info));
-    }
-  }
-}
-
-VolumeUsage VolumeSet::usage() const { return {budget_.used_bytes(), budget_.limit_bytes()}; }
-
 absl::StatusOr<VolumeRef> VolumeSet::open(NodeId node) {
   std::optional<VolumeRow> row;
   {

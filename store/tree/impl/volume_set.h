@@ -68,6 +68,10 @@ class VolumeSet final : public Volumes {
   /// The origin that the volume of this node is laid over; "" for any other node. Waits for
   /// nothing.
   [[nodiscard]] std::string origin_of(NodeId node) ABSL_LOCKS_EXCLUDED(mutex_);
+  /// What the volume of this node takes of the disk, its own pages: what is its base's is not the
+  /// volume's. One over a base takes at least a page, since programs take a file without blocks for
+  /// zeros. nullopt for any other node. A look into the catalog, and no further.
+  [[nodiscard]] std::optional<uint64_t> allocated_bytes(NodeId node) ABSL_LOCKS_EXCLUDED(mutex_);
   /// Removes folders that no row of the catalog knows: what a kill left. Returns how many.
   [[nodiscard]] absl::StatusOr<uint64_t> remove_orphans() ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -114,6 +118,9 @@ class VolumeSet final : public Volumes {
   [[nodiscard]] absl::StatusOr<VolumeRef> open(const VolumeRow& row);
   [[nodiscard]] absl::StatusOr<std::shared_ptr<volume::Volume>> open_files(const VolumeRow& row);
   [[nodiscard]] absl::StatusOr<VolumeInfo> describe(const NamedVolume& volume);
+  /// `open`: the volume, if somebody has it open.
+  [[nodiscard]] uint64_t own_bytes(int64_t volume, const VolumeRef& open)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] absl::Status find_origins();
   void note_origin(NodeId node, const VolumeRow& row) ABSL_LOCKS_EXCLUDED(mutex_);
   /// A volume that is not open takes what its folder tells, from now on.
