@@ -177,6 +177,13 @@ class Operations {
                    StartWrite start);
   void write_file(fuse_req_t request, const OpenFile& opened, absl::Span<const std::byte> bytes,
                   uint64_t offset, const fuse_file_info& file);
+  /// Bytes, and where the kernel thinks that they go.
+  struct PlacedBytes {
+    uint64_t offset;
+    absl::Span<const std::byte> bytes;
+  };
+  void append_file(fuse_req_t request, const tree::FileRef& file, tree::NodeId node,
+                   const PlacedBytes& asked);
   void finish_write(fuse_req_t request, tree::NodeId node, uint64_t length,
                     const absl::Status& status);
   void fallocate_image(fuse_req_t request, const OpenFile& opened, int mode, ByteRange range);

@@ -29,15 +29,6 @@ namespace {
 /// What copies of writes under way may take together.
 constexpr uint64_t kMostCopied = uint64_t{64} << 20;
 
-/// Where an O_APPEND write goes. The kernel knows the end as of the last that it heard of; when
-/// another door has appended since, that is before the end. (Beyond it are the requests of one
-/// large direct write, which come side by side; so a direct write is taken as it is.)
-uint64_t place_of_write(const tree::File& file, uint64_t offset, const fuse_file_info& info) {
-  const bool appends = (info.flags & (O_APPEND | O_DIRECT)) == O_APPEND && info.writepage == 0;
-  const std::shared_ptr<volume::Image> image = appends ? file.content().image : nullptr;
-  return image == nullptr ? offset : std::max(offset, image->size_bytes());
-}
-
 }  // namespace
 
 /// Counted, so that the end of the mount waits for it. What it is done for may be let go of by the
@@ -81,20 +72,38 @@ void Operations::write_file(fuse_req_t request, const OpenFile& opened,
   const tree::NodeId node = opened.node.id;
   const absl::Status status = file->begin_writing();
   if (!status.ok()) return fail(request, errno_of(status), status, "write", node);
-  const uint64_t place = place_of_write(*file, offset, info);
-  const OwnChanges::Change change{node, place, bytes.size()};
-  const bool as_asked = place == offset;
-  if (as_asked) invalidator_.own().begin(change);
+  if (is_append(info.flags, info.writepage != 0)) {
+    return append_file(request, file, node, {offset, bytes});
+  }
+  const OwnChanges::Change change{node, offset, bytes.size()};
+  invalidator_.own().begin(change);
   write_bytes(request, node, bytes, [&](absl::Span<const std::byte> kept, volume::Done done) {
-    file->write(
-        place, kept,
-        [this, change, offset, as_asked, done = std::move(done)](absl::Status result) mutable {
-          // Bytes that went elsewhere lie where they were asked to in the
-          // kernel's cache.
-          if (as_asked) {
+    file->write(offset, kept, [this, change, done = std::move(done)](absl::Status result) mutable {
+      invalidator_.own().end(change);
+      done(std::move(result));
+    });
+  });
+}
+
+/// The kernel asks for the end that it last heard of. Where another mount or door has moved that
+/// since, the bytes go to the real one, while the kernel's cache has them where it asked for: it is
+/// made to forget these, and told of the others as of anybody's.
+void Operations::append_file(fuse_req_t request, const tree::FileRef& file, tree::NodeId node,
+                             const PlacedBytes& asked) {
+  const OwnChanges::Change change{node, asked.offset, asked.bytes.size()};
+  const auto as_asked = std::make_shared<bool>(false);
+  write_bytes(request, node, asked.bytes, [&](absl::Span<const std::byte> kept, volume::Done done) {
+    file->append(
+        kept,
+        [this, change, as_asked](uint64_t place) {
+          *as_asked = place == change.offset;
+          if (*as_asked) invalidator_.own().begin(change);
+        },
+        [this, change, as_asked, done = std::move(done)](absl::Status result) mutable {
+          if (*as_asked) {
             invalidator_.own().end(change);
           } else {
-            invalidator_.on_content_changed(change.node, offset, change.length);
+            invalidator_.on_content_changed(change.node, change.offset, change.length);
           }
           done(std::move(result));
         });

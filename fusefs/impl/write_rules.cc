@@ -63,6 +63,10 @@ Allocation allocation_in_image(int mode, ByteRange range, uint64_t size) {
 
 ByteRange write_in_image(ByteRange range, uint64_t size) { return range.before(size); }
 
+bool is_append(int open_flags, bool from_cache) {
+  return (open_flags & (O_APPEND | O_DIRECT)) == O_APPEND && !from_cache;
+}
+
 tree::AttributeChange change_of(const struct stat& attributes, int which, absl::Time now) {
   tree::AttributeChange change;
   if ((which & FUSE_SET_ATTR_MODE) != 0) change.mode = attributes.st_mode & 07777;

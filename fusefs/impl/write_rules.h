@@ -44,6 +44,12 @@ struct Allocation {
 /// which is ENOSPC, when all of it lies beyond.
 [[nodiscard]] ByteRange write_in_image(ByteRange range, uint64_t size);
 
+/// Whether a WRITE goes to the file's end, wherever the kernel thinks that this is: by the flags of
+/// the open file. Not what the kernel writes back from its cache (`from_cache`), which has its
+/// place. Nor a direct write: the requests of a large one come side by side, each with its own
+/// offset, and nothing tells them from those of another writer who has made the file longer since.
+[[nodiscard]] bool is_append(int open_flags, bool from_cache);
+
 /// The attributes that SETATTR changes (FUSE_SET_ATTR_*), all but the size. Access times are not
 /// kept. A time that comes with a size and is "now" is left to the change of the size.
 [[nodiscard]] tree::AttributeChange change_of(const struct stat& attributes, int which,

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -55,6 +56,13 @@ class File {
   /// all of it the first part is written, the file ends there if it ended before, and the error
   /// tells how much that is (base::bytes_done_of).
   virtual void write(uint64_t offset, absl::Span<const std::byte> bytes, volume::Done done) = 0;
+  /// Told where an append goes, before anybody else is told of its bytes; not if it fails before.
+  using Placed = absl::AnyInvocable<void(uint64_t offset) &&>;
+  /// O_APPEND: a write at the end as it is when the write's turn comes. What moves the end
+  /// otherwise (set_length(), zeroing beyond it) waits for its turn as well, whoever asks for it,
+  /// so that no append goes where another one goes, or leaves a hole. (A write beyond the end at
+  /// the same time may meet an append there.)
+  virtual void append(absl::Span<const std::byte> bytes, Placed placed, volume::Done done) = 0;
   virtual void write_zeroes(uint64_t offset, uint64_t length, volume::ZeroFlags flags,
                             volume::Done done) = 0;
   virtual void set_length(uint64_t length, volume::Done done) = 0;

@@ -1,5 +1,7 @@
 #include "test/fusefs/fake_files.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <limits>
@@ -248,6 +250,19 @@ volume::Done FakeFile::telling(uint64_t offset, uint64_t length, volume::Done do
 
 void FakeFile::write(uint64_t offset, absl::Span<const std::byte> bytes, volume::Done done) {
   image()->write(offset, bytes, false, telling(offset, bytes.size(), std::move(done)));
+}
+
+void FakeFile::append(absl::Span<const std::byte> bytes, Placed placed, volume::Done done) {
+  const auto place = std::make_shared<uint64_t>(0);
+  image()->append(
+      bytes,
+      [place, placed = std::move(placed)](uint64_t at) mutable {
+        *place = at;
+        std::move(placed)(at);
+      },
+      [this, place, length = bytes.size(), done = std::move(done)](absl::Status status) mutable {
+        telling(*place, length, std::move(done))(std::move(status));
+      });
 }
 
 void FakeFile::write_zeroes(uint64_t offset, uint64_t length, volume::ZeroFlags flags,

@@ -64,6 +64,7 @@ class FakeFile final : public tree::File {
   std::shared_ptr<const void> keep_lent() override { return nullptr; }
   absl::Status reserve_writing() override { return absl::OkStatus(); }
   void write(uint64_t offset, absl::Span<const std::byte> bytes, volume::Done done) override;
+  void append(absl::Span<const std::byte> bytes, Placed placed, volume::Done done) override;
   void write_zeroes(uint64_t offset, uint64_t length, volume::ZeroFlags flags,
                     volume::Done done) override;
   void set_length(uint64_t length, volume::Done done) override;

@@ -126,6 +126,20 @@ void FakeImage::write(uint64_t offset, absl::Span<const std::byte> bytes, bool f
   });
 }
 
+void FakeImage::append(absl::Span<const std::byte> bytes, Placed placed, volume::Done done) {
+  later_.run([this, bytes, placed = std::move(placed), done = std::move(done)]() mutable {
+    absl::Status status;
+    {
+      const absl::MutexLock lock(&mutex_);
+      const uint64_t end = bytes_.size();
+      std::move(placed)(end);
+      status = make_room(end, bytes.size());
+      if (status.ok()) std::memcpy(bytes_.data() + end, bytes.data(), bytes.size());
+    }
+    done(std::move(status));
+  });
+}
+
 void FakeImage::write_zeroes(uint64_t offset, uint64_t length, volume::ZeroFlags /*flags*/,
                              volume::Done done) {
   later_.run([this, offset, length, done = std::move(done)]() mutable {

@@ -66,6 +66,9 @@ class FakeImage final : public volume::Image {
   std::string about() const override { return "fake"; }
   bool try_read(uint64_t offset, absl::Span<std::byte> into) override;
   void read(uint64_t offset, absl::Span<std::byte> into, volume::Done done) override;
+  /// A write at the end, of which `placed` is told first.
+  using Placed = absl::AnyInvocable<void(uint64_t offset) &&>;
+  void append(absl::Span<const std::byte> bytes, Placed placed, volume::Done done);
   void write(uint64_t offset, absl::Span<const std::byte> bytes, bool fua,
              volume::Done done) override;
   void write_zeroes(uint64_t offset, uint64_t length, volume::ZeroFlags flags,

@@ -135,6 +135,51 @@ TEST_CASE("fusefs two mounts: what one appends goes behind what the other append
   CHECK(test::eventually([&] { return read_at(there.get(), 0, 10'000) == model; }));
 }
 
+TEST_CASE("fusefs two mounts: what several append through both at once is all there, and whole") {
+  if (!can_mount()) return;
+  TwoMounts mounts;
+  shared_file(mounts.here("files/log"));
+  constexpr int kWriters = 4;
+  constexpr int kRecords = 200;
+  std::vector<std::thread> writers;
+  std::atomic<int> failed{0};
+  for (int writer = 0; writer < kWriters; ++writer) {
+    const std::filesystem::path path =
+        writer % 2 == 0 ? mounts.here("files/log") : mounts.there("files/log");
+    writers.emplace_back([&failed, path, writer] {
+      const base::UniqueFd file = open_file(path, O_WRONLY | O_APPEND);
+      for (int i = 0; i < kRecords; ++i) {
+        const std::string text(static_cast<size_t>(i * 37 % 9000),
+                               static_cast<char>('a' + writer));
+        const std::string record = fmt::format("<{} {} {}>", writer, i, text);
+        if (::write(file.get(), record.data(), record.size()) !=
+            static_cast<ssize_t>(record.size())) {
+          ++failed;
+        }
+      }
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  CHECK(failed == 0);
+  const std::string all = mounts.first.tree().written("files/log");
+  size_t size = 0;
+  for (int writer = 0; writer < kWriters; ++writer) {
+    for (int i = 0; i < kRecords; ++i) {
+      const std::string text(static_cast<size_t>(i * 37 % 9000), static_cast<char>('a' + writer));
+      const std::string record = fmt::format("<{} {} {}>", writer, i, text);
+      size += record.size();
+      CHECK(all.find(record) != std::string::npos);
+    }
+  }
+  CHECK(all.size() == size);
+  // And both kernels come to see just that.
+  for (const std::filesystem::path& path :
+       {mounts.here("files/log"), mounts.there("files/log")}) {
+    const base::UniqueFd reader = open_file(path);
+    CHECK(test::eventually([&] { return read_at(reader.get(), 0, size + 1) == all; }));
+  }
+}
+
 TEST_CASE("fusefs two mounts: a name that both make is made by one") {
   if (!can_mount()) return;
   const TwoMounts mounts;

@@ -74,6 +74,14 @@ TEST_CASE("fusefs write rules: attributes that are set") {
   CHECK_FALSE(changes_something(change_of(attributes, kNow | FUSE_SET_ATTR_SIZE, now)));
 }
 
+TEST_CASE("fusefs write rules: what goes to the end") {
+  CHECK(is_append(O_WRONLY | O_APPEND, false));
+  CHECK(is_append(O_RDWR | O_APPEND | O_SYNC, false));
+  CHECK_FALSE(is_append(O_RDWR, false));
+  CHECK_FALSE(is_append(O_RDWR | O_APPEND, true));
+  CHECK_FALSE(is_append(O_RDWR | O_APPEND | O_DIRECT, false));
+}
+
 TEST_CASE("fusefs write rules: renaming") {
   CHECK(rename_mode_of(0) == tree::RenameMode::kReplace);
   CHECK(rename_mode_of(RENAME_NOREPLACE) == tree::RenameMode::kNoReplace);

@@ -10,6 +10,7 @@
 #include "store/page/object.h"
 #include "store/tree/files.h"
 #include "store/tree/impl/catalog_tables.h"
+#include "store/tree/impl/turn_queue.h"
 #include "store/tree/namespace.h"
 #include "store/volume/volume.h"
 
@@ -69,6 +70,9 @@ class Inode {
   std::atomic<bool> queued{false};         ///< it has an entry
   std::atomic<int64_t> rests_until_ns{0};  ///< it has not rested long enough before
 
+  /// Whose turn it is to move the end. It may outlive the inode.
+  [[nodiscard]] const std::shared_ptr<TurnQueue>& end_turns() const { return end_turns_; }
+
   /// Held over what makes it written or settled, which wait for the disk. Before every other lock.
   [[nodiscard]] absl::Mutex& turn() ABSL_LOCK_RETURNED(turn_) { return turn_; }
 
@@ -86,6 +90,7 @@ class Inode {
 
  private:
   const NodeId id_;
+  const std::shared_ptr<TurnQueue> end_turns_ = std::make_shared<TurnQueue>();
   absl::Mutex turn_;
   mutable absl::Mutex mutex_;
   page::ObjectRef object_ ABSL_GUARDED_BY(mutex_);

@@ -91,7 +91,37 @@ void OpenedFile::write(uint64_t offset, absl::Span<const std::byte> bytes, volum
                });
 }
 
+/// Who waits for `done` has the file open; once it is called this may be gone, and so is nothing
+/// that the turns need.
+void OpenedFile::in_turn(volume::Done done, absl::AnyInvocable<void(volume::Done) &&> step) {
+  const std::shared_ptr<TurnQueue>& turns = inode_->end_turns();
+  turns->run([turns, done = std::move(done), step = std::move(step)]() mutable {
+    std::move(step)([turns, done = std::move(done)](absl::Status status) mutable {
+      turns->next();
+      done(std::move(status));
+    });
+  });
+}
+
+void OpenedFile::append(absl::Span<const std::byte> bytes, Placed placed, volume::Done done) {
+  in_turn(std::move(done), [this, bytes, placed = std::move(placed)](volume::Done over) mutable {
+    const auto volume = volume_for(0);
+    if (!volume.ok()) return over(volume.status());
+    const uint64_t end = (*volume)->size_bytes();
+    std::move(placed)(end);
+    write(end, bytes, std::move(over));
+  });
+}
+
 void OpenedFile::write_zeroes(uint64_t offset, uint64_t length, volume::ZeroFlags flags,
+                              volume::Done done) {
+  if (flags.keep_size) return zero_in_turn(offset, length, flags, std::move(done));
+  in_turn(std::move(done), [this, offset, length, flags](volume::Done over) {
+    zero_in_turn(offset, length, flags, std::move(over));
+  });
+}
+
+void OpenedFile::zero_in_turn(uint64_t offset, uint64_t length, volume::ZeroFlags flags,
                               volume::Done done) {
   const bool too_far = offset > Files::kMaxLength || length > Files::kMaxLength;
   const auto volume = volume_for(too_far ? ~uint64_t{0} : offset + length);
@@ -109,10 +139,12 @@ void OpenedFile::write_zeroes(uint64_t offset, uint64_t length, volume::ZeroFlag
 }
 
 void OpenedFile::set_length(uint64_t length, volume::Done done) {
-  const auto volume = volume_for(length);
-  if (!volume.ok()) return done(volume.status());
-  const uint64_t from = std::min(length, (*volume)->size_bytes());
-  (*volume)->set_length(length, told(from, Files::kMaxLength - from, std::move(done)));
+  in_turn(std::move(done), [this, length](volume::Done over) {
+    const auto volume = volume_for(length);
+    if (!volume.ok()) return over(volume.status());
+    const uint64_t from = std::min(length, (*volume)->size_bytes());
+    (*volume)->set_length(length, told(from, Files::kMaxLength - from, std::move(over)));
+  });
 }
 
 void OpenedFile::sync(volume::Done done) {

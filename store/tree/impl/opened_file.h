@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
@@ -38,6 +39,7 @@ class OpenedFile final : public File {
   [[nodiscard]] std::shared_ptr<const void> keep_lent() override;
   [[nodiscard]] absl::Status reserve_writing() override;
   void write(uint64_t offset, absl::Span<const std::byte> bytes, volume::Done done) override;
+  void append(absl::Span<const std::byte> bytes, Placed placed, volume::Done done) override;
   void write_zeroes(uint64_t offset, uint64_t length, volume::ZeroFlags flags,
                     volume::Done done) override;
   void set_length(uint64_t length, volume::Done done) override;
@@ -45,6 +47,9 @@ class OpenedFile final : public File {
 
  private:
   [[nodiscard]] volume::Done told(uint64_t offset, uint64_t length, volume::Done done);
+  /// Calls `step` with what is to be called at its end, when it is its turn to move the file's end.
+  void in_turn(volume::Done done, absl::AnyInvocable<void(volume::Done) &&> step);
+  void zero_in_turn(uint64_t offset, uint64_t length, volume::ZeroFlags flags, volume::Done done);
   /// The volume to change, or why there is none.
   [[nodiscard]] absl::StatusOr<std::shared_ptr<volume::Volume>> volume_for(uint64_t end);
 
