@@ -3,8 +3,8 @@
 
 Usage: odd_nbd_server.py SOCKET LISTED SERVED
 
-LISTED and SERVED are JSON lists of names, in which each character is a byte (latin-1). It lists the first, in their order,
-and serves the second, read-only: each has its own name, 100 times over, as its bytes.
+LISTED and SERVED are JSON lists of names, in which each character is a byte (latin-1). It lists the first, in their
+order, and serves the second, read-only: each has its own name, 100 times over, as its bytes.
 """
 
 import json

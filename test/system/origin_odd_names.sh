@@ -13,7 +13,8 @@ good=(plain Plain dir/inner "blank and 'quote'" $'line\nfeed' $'\x1b[2J' back\\s
 bad=('' . .. ../up dir/../plain dir//twice /absolute trailing/ "$(of n 256)" "dir/$(of m 300)")
 # names NAME...: as a JSON list, a character for each byte.
 names() {
-  python3 -c 'import json, os, sys; print(json.dumps([os.fsencode(name).decode("latin-1") for name in sys.argv[1:]]))' "$@"
+  python3 -c 'import json, os, sys
+print(json.dumps([os.fsencode(name).decode("latin-1") for name in sys.argv[1:]]))' "$@"
 }
 listed=$(jq -nc --argjson a "$(names "${good[@]}")" --argjson b "$(names "${bad[@]}")" \
   '$b + $a + $a + ["bytes\u00ff\u0080", "nul\u0000byte"]')
@@ -50,12 +51,12 @@ for name in "$(of n 256)" "dir/$(of m 300)"; do
 done
 expect_fail 1 'No such file' cat "$odd/nul"
 for name in ../up dir/../plain dir//twice trailing/; do
-  expect_fail any 'bad path|understood|not' ctl stat "origins/odd/$name"
+  expect_fail any 'bad path|no such file|".." has|have no meaning' ctl stat "origins/odd/$name"
 done
 expect_equal 1 "$(grep -c 'names that cannot be paths' "$DAEMON_LOG")" "how often the log tells of them"
 # One line each for people, and all bytes for programs.
 expect_equal 1 "$(ctl ls origins/odd | grep -c 'line\\nfeed')" "a name of two lines"
-expect_equal true "$(ctl --json ls origins/odd | jq '[.entries[].name] | index("line\nfeed") != null')" "the same as JSON"
+ctl --json ls origins/odd | jq -e '[.entries[].name] | index("line\nfeed") != null' >/dev/null || fail "JSON"
 if ctl ls origins/odd | grep -q $'\x1b'; then fail "ls lets a name speak to the terminal"; fi
 unmount_at "$MNT"
 stop_daemon
