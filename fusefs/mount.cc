@@ -29,6 +29,7 @@
 #include "fusefs/impl/operations.h"
 #include "fusefs/impl/passthrough.h"
 #include "fusefs/impl/threads.h"
+#include "fusefs/impl/write_rules.h"
 #include "store/page/geometry.h"
 #include "store/tree/path.h"
 
@@ -64,7 +65,8 @@ absl::Status check_options(const MountOptions& options) {
       options.negative_timeout < absl::ZeroDuration()) {
     return bad("timeouts must not be negative");
   }
-  return absl::OkStatus();
+  return options.writeback_cache ? check_writeback(options.subtree, options.read_only)
+                                 : absl::OkStatus();
 }
 
 /// The directory that a mount shows as its root.
@@ -114,7 +116,8 @@ class MountImpl final : public Mount, private KernelCache {
                      std::max(options.entry_timeout, kImmutableTimeout)},
             Operations::Limits{static_cast<uint32_t>(options.max_request_bytes),
                                options.max_background, options.async_direct, options.read_only,
-                               options.passthrough, worker_count() / 2}) {}
+                               options.passthrough, worker_count() / 2,
+                               options.writeback_cache}) {}
   ~MountImpl() override { unmount(); }
 
   [[nodiscard]] absl::Status mount();

@@ -40,6 +40,9 @@ struct MountOptions {
   bool no_exec = false;    ///< no program can be run from it
   /// As far as libfuse, the kernel and our rights let us: has_passthrough().
   PassthroughFiles passthrough = PassthroughFiles::kUnwritable;
+  /// The kernel holds back what is written until it is synced, closed, or some time has passed, and
+  /// knows best how long files are and when they changed. Only where `subtree` is within files/.
+  bool writeback_cache = false;
   /// The path of a directory of the tree, which the mount shows as its root; "": all of the tree.
   std::string subtree;
 };

@@ -107,6 +107,7 @@ void fill(const Snapshot& snapshot, v1::StatusResponse& out) {
     status->set_subtree(mount.subtree);
     status->set_read_only(mount.read_only);
     status->set_no_exec(mount.no_exec);
+    status->set_writeback_cache(mount.writeback_cache);
   }
   for (const Listener& listener : snapshot.listeners) {
     v1::ListenerStatus* status = out.add_listeners();
@@ -292,7 +293,8 @@ class AdminServiceImpl final : public v1::Admin::Service {
     const MountView wanted = {.mountpoint = request->mountpoint(),
                               .subtree = request->subtree(),
                               .read_only = request->read_only(),
-                              .no_exec = request->no_exec()};
+                              .no_exec = request->no_exec(),
+                              .writeback_cache = request->writeback_cache()};
     const absl::Status mounted = parts_.mounts.add(wanted);
     if (mounted.ok()) spdlog::info("mounted on {}", wanted.to_string());
     return to_grpc(mounted);

@@ -53,6 +53,7 @@ struct Config {
     std::filesystem::path mountpoint;  ///< empty: no mount
     std::string subtree;               ///< what is mounted there; empty: all of the tree
     bool read_only = false;            ///< that mount, and no other
+    bool writeback_cache = false;      ///< that mount, and no other
     bool allow_other = false;
     absl::Duration entry_timeout = absl::Seconds(5);
     absl::Duration negative_timeout = absl::Seconds(2);

@@ -131,6 +131,13 @@ void check_served(const Config& config, const ReportProblem& report) {
 void check_paths(const Config& config, const ReportProblem& report) {
   const absl::Status subtree = tree::split_path(config.fuse.subtree).status();
   if (!subtree.ok()) report("fuse.subtree", std::string(base::message(subtree)));
+  // As fusefs has it.
+  if (config.fuse.writeback_cache && !tree::is_within_files(config.fuse.subtree)) {
+    report("fuse.writeback_cache", "needs a fuse.subtree within files/");
+  }
+  if (config.fuse.writeback_cache && config.fuse.read_only) {
+    report("fuse.writeback_cache", "excludes fuse.read_only");
+  }
   if (config.fuse.mountpoint.empty()) return;
   const absl::Status apart = check_apart(config.fuse.mountpoint, config.store.path);
   if (apart.ok()) return;

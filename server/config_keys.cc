@@ -78,6 +78,10 @@ constexpr std::array kFuseKeys = {
         "The directory of the tree that is mounted at the start; an empty string: all of it"),
     row<&Config::fuse, &Fuse::read_only>(
         "fuse", "read_only", "Whether nothing can be changed through the mount of the start"),
+    row<&Config::fuse, &Fuse::writeback_cache>(
+        "fuse", "writeback_cache",
+        "Whether the kernel holds back what is written through the mount of the start, whose "
+        "subtree is within files/"),
     row<&Config::fuse, &Fuse::allow_other>("fuse", "allow_other",
                                            "Whether other users than the daemon's may enter mounts",
                                            Effect::kReload),

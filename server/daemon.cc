@@ -117,7 +117,8 @@ absl::Status Daemon::start_doors() {
     mount = mount_options(config_.fuse);
     first = {.mountpoint = mount.mountpoint,
              .subtree = config_.fuse.subtree,
-             .read_only = config_.fuse.read_only};
+             .read_only = config_.fuse.read_only,
+             .writeback_cache = config_.fuse.writeback_cache};
     store = config_.store.path;
   }
   mounts_ = std::make_unique<MountTable>(
@@ -229,6 +230,7 @@ void Daemon::reload(const Config& next) {
   after.fuse.mountpoint = before.fuse.mountpoint;
   after.fuse.subtree = before.fuse.subtree;
   after.fuse.read_only = before.fuse.read_only;
+  after.fuse.writeback_cache = before.fuse.writeback_cache;
   if (reload_metrics(next.metrics)) after.metrics = next.metrics;
   mounts_->set_defaults(mount_options(after.fuse));
   set_log_level(after.log.level);

@@ -51,6 +51,7 @@ std::string MountView::to_string() const {
   };
   add(read_only, "read-only");
   add(no_exec, "noexec");
+  add(writeback_cache, "writeback_cache");
   return how.empty() ? mountpoint.native() : fmt::format("{} ({})", mountpoint.native(), how);
 }
 
@@ -77,8 +78,11 @@ absl::Status MountTable::add(const MountView& wanted) {
     options.subtree = without_slashes(wanted.subtree);
     options.read_only = wanted.read_only;
     options.no_exec = wanted.no_exec;
+    options.writeback_cache = wanted.writeback_cache;
     entries_[path].id = id;
-    entries_[path].view = {path, options.subtree, options.read_only, options.no_exec};
+    entries_[path].view = wanted;
+    entries_[path].view.mountpoint = path;
+    entries_[path].view.subtree = options.subtree;
   }
   absl::StatusOr<std::unique_ptr<fusefs::Mount>> mount =
       start_(options, [this, id] { on_end(id); });

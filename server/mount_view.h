@@ -10,7 +10,8 @@ struct MountView {
   std::filesystem::path mountpoint;
   std::string subtree;  ///< the path of a directory of the tree; "": all of it
   bool read_only = false;
-  bool no_exec = false;  ///< no program can be run from it
+  bool no_exec = false;          ///< no program can be run from it
+  bool writeback_cache = false;  ///< as fusefs::MountOptions has it
 
   /// "/mnt/images (files/images, read-only)", in one line for a log.
   [[nodiscard]] std::string to_string() const;

@@ -188,8 +188,12 @@ void Operations::init(fuse_conn_info* connection) {
   // that the kernel has cached it is told, so it need not drop them when times do. And it takes the
   // set-user-ID away itself from what is written or given to somebody else.
   leave(static_cast<unsigned>(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-                              FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE |
-                              FUSE_CAP_HANDLE_KILLPRIV));
+                              FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV));
+  if (limits_.writeback_cache) {
+    want(static_cast<unsigned>(FUSE_CAP_WRITEBACK_CACHE));
+  } else {
+    leave(static_cast<unsigned>(FUSE_CAP_WRITEBACK_CACHE));
+  }
   if (limits_.async_direct) {
     want(static_cast<unsigned>(FUSE_CAP_ASYNC_DIO));
   } else {
@@ -239,7 +243,7 @@ void Operations::lookup(fuse_req_t request, tree::NodeId parent, const char* nam
   if (std::strlen(name) > NAME_MAX) return fail(request, ENAMETOOLONG);
   const absl::StatusOr<tree::Node> node = names_.lookup(parent, name);
   if (node.ok()) {
-    const fuse_entry_param entry = entry_of(as_open(*node), timeout_of(parent));
+    const fuse_entry_param entry = entry_for(as_open(*node), timeout_of(parent));
     fuse_reply_entry(request, &entry);
   } else if (absl::IsNotFound(node.status())) {
     const fuse_entry_param entry = negative_entry(timeouts_.negative);
@@ -275,8 +279,12 @@ absl::StatusOr<tree::Node> Operations::stat(tree::NodeId node) const {
   return left;
 }
 
+fuse_entry_param Operations::entry_for(const tree::Node& node, absl::Duration timeout) const {
+  return entry_of(limits_.writeback_cache ? as_written_back(node) : node, timeout);
+}
+
 void Operations::reply_attributes(fuse_req_t request, const tree::Node& node) {
-  struct stat attributes = attributes_of(node);
+  struct stat attributes = entry_for(node, timeouts_.entry).attr;
   attributes.st_ino = inode_of(node.id);
   fuse_reply_attr(request, &attributes, absl::ToDoubleSeconds(timeouts_.entry));
 }

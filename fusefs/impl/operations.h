@@ -60,6 +60,7 @@ class Operations {
     bool read_only;
     PassthroughFiles passthrough;
     uint32_t disk_waiters;  ///< workers that may wait for the disk at once
+    bool writeback_cache;
   };
   struct Places {
     tree::NodeId root;   ///< the directory that is the root of the mount
@@ -173,19 +174,25 @@ class Operations {
 
   /// What starts a write of the bytes, which stay as they are until it is done.
   using StartWrite = absl::FunctionRef<void(absl::Span<const std::byte>, volume::Done)>;
-  void write_bytes(fuse_req_t request, tree::NodeId node, absl::Span<const std::byte> bytes,
+  struct WriteRequest {
+    fuse_req_t request;
+    tree::NodeId node;
+    /// It is answered whole or with an error: the kernel takes the answer to what it writes back
+    /// from its cache for no less.
+    bool whole;
+  };
+  void write_bytes(const WriteRequest& request, absl::Span<const std::byte> bytes,
                    StartWrite start);
-  void write_file(fuse_req_t request, const OpenFile& opened, absl::Span<const std::byte> bytes,
-                  uint64_t offset, const fuse_file_info& file);
   /// Bytes, and where the kernel thinks that they go.
   struct PlacedBytes {
     uint64_t offset;
     absl::Span<const std::byte> bytes;
   };
-  void append_file(fuse_req_t request, const tree::FileRef& file, tree::NodeId node,
+  void write_file(const WriteRequest& request, const OpenFile& opened, const PlacedBytes& asked,
+                  int flags);
+  void append_file(const WriteRequest& request, const tree::FileRef& file,
                    const PlacedBytes& asked);
-  void finish_write(fuse_req_t request, tree::NodeId node, uint64_t length,
-                    const absl::Status& status);
+  void finish_write(const WriteRequest& request, uint64_t length, const absl::Status& status);
   void fallocate_image(fuse_req_t request, const OpenFile& opened, int mode, ByteRange range);
   void fallocate_file(fuse_req_t request, const OpenFile& opened, int mode, ByteRange range);
   void set_length(fuse_req_t request, tree::NodeId node, uint64_t length,
@@ -201,6 +208,8 @@ class Operations {
                                   off_t offset);
   [[nodiscard]] absl::StatusOr<tree::Node> stat(tree::NodeId node) const;
   [[nodiscard]] tree::Node as_open(const tree::Node& node) const;
+  /// What the kernel is told of a node.
+  [[nodiscard]] fuse_entry_param entry_for(const tree::Node& node, absl::Duration timeout) const;
   [[nodiscard]] absl::StatusOr<std::string> attribute(tree::NodeId node, std::string_view name);
   void reply_attribute(fuse_req_t request, std::string_view value, size_t room);
   [[nodiscard]] absl::Duration timeout_of(tree::NodeId parent) const;

@@ -40,6 +40,12 @@ absl::StatusOr<std::string> Operations::attribute(tree::NodeId node, std::string
 }
 
 void Operations::getxattr(fuse_req_t request, tree::NodeId node, const char* name, size_t room) {
+  if (limits_.writeback_cache) {
+    // Or the kernel asks before each write whether the file has capabilities (security.capability),
+    // which takes as long as to pass the write on. From now on it asks no more.
+    fuse_reply_err(request, ENOSYS);
+    return;
+  }
   // The kernel and ls ask for attributes that no file has (security.*, system.*) all the time: no
   // error of anyone's. Where whole kinds of them are not supported ls asks once, and not for each
   // file.
@@ -60,6 +66,7 @@ void Operations::getxattr(fuse_req_t request, tree::NodeId node, const char* nam
 }
 
 void Operations::listxattr(fuse_req_t request, tree::NodeId node, size_t room) {
+  if (limits_.writeback_cache) return reply_attribute(request, "", room);
   const absl::StatusOr<tree::Node> found = stat(node);
   if (!found.ok()) {
     return fail(request, errno_of_node(found.status()), found.status(), "list attributes of", node);

@@ -77,7 +77,7 @@ absl::Status Operations::fill(DirectoryBuffer& buffer, Listing listing, tree::No
         return base::error(absl::StatusCode::kInternal,
                            fmt::format("no offset can carry cookie {}", cookie));
       }
-      const fuse_entry_param shown = entry_of(as_open(entry.node), timeout);
+      const fuse_entry_param shown = entry_for(as_open(entry.node), timeout);
       if (!buffer.add(entry.name, shown, *next)) return absl::OkStatus();
     }
     if (entries.size() < wanted) break;

@@ -303,6 +303,11 @@ void Operations::reply_range(fuse_req_t request, const page::PinnedRange& range)
 
 void Operations::lseek(fuse_req_t request, tree::NodeId node, off_t offset, int whence,
                        fuse_file_info* file) {
+  if (limits_.writeback_cache) {
+    // What the kernel holds back would be a hole. It does this by itself from now on: all is data.
+    fuse_reply_err(request, ENOSYS);
+    return;
+  }
   if (whence != SEEK_DATA && whence != SEEK_HOLE) return fail(request, EINVAL);
   const OpenFile& opened = OpenFiles::file(file->fh);
   const auto begin = static_cast<uint64_t>(offset);

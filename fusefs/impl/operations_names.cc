@@ -46,7 +46,7 @@ void Operations::reply_made(fuse_req_t request, const absl::StatusOr<tree::Node>
   if (!node.ok()) {
     return fail(request, errno_of(node.status()), node.status(), "make a name in", parent);
   }
-  const fuse_entry_param entry = entry_of(*node, timeout_of(parent));
+  const fuse_entry_param entry = entry_for(*node, timeout_of(parent));
   fuse_reply_entry(request, &entry);
 }
 
@@ -66,7 +66,7 @@ void Operations::create(fuse_req_t request, tree::NodeId parent, const char* nam
   opened.file = *std::move(made);
   opened.node = opened.file->node();
   opened.is_written = true;
-  const fuse_entry_param entry = entry_of(opened.node, timeout_of(parent));
+  const fuse_entry_param entry = entry_for(opened.node, timeout_of(parent));
   file->keep_cache = 1;
   keep_open(std::move(opened), *file);
   const uint64_t handle = file->fh;
@@ -171,7 +171,7 @@ void Operations::fsyncdir(fuse_req_t request, tree::NodeId node, int /*data_only
 void Operations::setxattr(fuse_req_t request, tree::NodeId node, const char* name,
                           const char* value, size_t length, int flags) {
   const std::string_view wanted(value, length);
-  if (name != kPinnedAttribute) return fail(request, EOPNOTSUPP);
+  if (name != kPinnedAttribute || limits_.writeback_cache) return fail(request, EOPNOTSUPP);
   if (wanted != "0" && wanted != "1") return fail(request, EINVAL);
   if (names_.waits(node)) return fail(request, EOPNOTSUPP);  // an origin's
   if ((flags & XATTR_CREATE) != 0) return fail(request, EEXIST);

@@ -52,47 +52,45 @@ void Operations::write(fuse_req_t request, tree::NodeId node, const char* bytes,
   const OpenFile& opened = OpenFiles::file(file->fh);
   const absl::Span<const std::byte> all(reinterpret_cast<const std::byte*>(bytes), length);
   const auto begin = static_cast<uint64_t>(offset);
-  if (opened.file != nullptr) return write_file(request, opened, all, begin, *file);
+  const WriteRequest asked{request, node, file->writepage != 0};
+  if (opened.file != nullptr) return write_file(asked, opened, {begin, all}, file->flags);
   if (opened.image == nullptr) return fail(request, EBADF);
   const ByteRange fits = write_in_image({begin, length}, opened.image->size_bytes());
   if (fits.length == 0 && length != 0) return fail(request, ENOSPC);
   // The kernel sends no FSYNC after a write to what is open for direct I/O.
   const bool now = (file->flags & O_DSYNC) != 0;
   const std::shared_ptr<volume::Image> image = opened.image;
-  write_bytes(request, node, all.first(fits.length),
+  write_bytes(asked, all.first(fits.length),
               [&](absl::Span<const std::byte> kept, volume::Done done) {
                 image->write(fits.offset, kept, now, std::move(done));
               });
 }
 
-void Operations::write_file(fuse_req_t request, const OpenFile& opened,
-                            absl::Span<const std::byte> bytes, uint64_t offset,
-                            const fuse_file_info& info) {
+void Operations::write_file(const WriteRequest& request, const OpenFile& opened,
+                            const PlacedBytes& asked, int flags) {
   const tree::FileRef file = opened.file;  // the kernel may give it back once this is answered
-  const tree::NodeId node = opened.node.id;
   const absl::Status status = file->begin_writing();
-  if (!status.ok()) return fail(request, errno_of(status), status, "write", node);
-  if (is_append(info.flags, info.writepage != 0)) {
-    return append_file(request, file, node, {offset, bytes});
-  }
-  const OwnChanges::Change change{node, offset, bytes.size()};
+  if (!status.ok()) return fail(request.request, errno_of(status), status, "write", request.node);
+  if (is_append(flags, request.whole)) return append_file(request, file, asked);
+  const OwnChanges::Change change{request.node, asked.offset, asked.bytes.size()};
   invalidator_.own().begin(change);
-  write_bytes(request, node, bytes, [&](absl::Span<const std::byte> kept, volume::Done done) {
-    file->write(offset, kept, [this, change, done = std::move(done)](absl::Status result) mutable {
-      invalidator_.own().end(change);
-      done(std::move(result));
-    });
+  write_bytes(request, asked.bytes, [&](absl::Span<const std::byte> kept, volume::Done done) {
+    file->write(change.offset, kept,
+                [this, change, done = std::move(done)](absl::Status result) mutable {
+                  invalidator_.own().end(change);
+                  done(std::move(result));
+                });
   });
 }
 
 /// The kernel asks for the end that it last heard of. Where another mount or door has moved that
 /// since, the bytes go to the real one, while the kernel's cache has them where it asked for: it is
 /// made to forget these, and told of the others as of anybody's.
-void Operations::append_file(fuse_req_t request, const tree::FileRef& file, tree::NodeId node,
+void Operations::append_file(const WriteRequest& request, const tree::FileRef& file,
                              const PlacedBytes& asked) {
-  const OwnChanges::Change change{node, asked.offset, asked.bytes.size()};
+  const OwnChanges::Change change{request.node, asked.offset, asked.bytes.size()};
   const auto as_asked = std::make_shared<bool>(false);
-  write_bytes(request, node, asked.bytes, [&](absl::Span<const std::byte> kept, volume::Done done) {
+  write_bytes(request, asked.bytes, [&](absl::Span<const std::byte> kept, volume::Done done) {
     file->append(
         kept,
         [this, change, as_asked](uint64_t place) {
@@ -112,8 +110,8 @@ void Operations::append_file(fuse_req_t request, const tree::FileRef& file, tree
 
 /// The bytes are libfuse's until its call returns, which should not wait. So they are copied,
 /// unless too much is copied already: then this worker waits, and takes no more meanwhile.
-void Operations::write_bytes(fuse_req_t request, tree::NodeId node,
-                             absl::Span<const std::byte> bytes, StartWrite start) {
+void Operations::write_bytes(const WriteRequest& request, absl::Span<const std::byte> bytes,
+                             StartWrite start) {
   const uint64_t length = bytes.size();
   const uint64_t id = pending_.begin();
   if (copied_bytes_.fetch_add(length, std::memory_order_relaxed) + length > kMostCopied) {
@@ -125,30 +123,29 @@ void Operations::write_bytes(fuse_req_t request, tree::NodeId node,
       written.Notify();
     });
     written.WaitForNotification();
-    finish_write(request, node, length, result);
+    finish_write(request, length, result);
     pending_.end(id);
     return;
   }
   auto copy = std::make_unique_for_overwrite<std::byte[]>(length);
   std::memcpy(copy.get(), bytes.data(), length);
   const absl::Span<const std::byte> kept(copy.get(), length);
-  start(kept,
-        [this, request, node, length, id, copy = std::move(copy)](absl::Status status) mutable {
-          copy.reset();
-          copied_bytes_.fetch_sub(length, std::memory_order_relaxed);
-          finish_write(request, node, length, status);
-          pending_.end(id);
-        });
+  start(kept, [this, request, length, id, copy = std::move(copy)](absl::Status status) mutable {
+    copy.reset();
+    copied_bytes_.fetch_sub(length, std::memory_order_relaxed);
+    finish_write(request, length, status);
+    pending_.end(id);
+  });
 }
 
-void Operations::finish_write(fuse_req_t request, tree::NodeId node, uint64_t length,
+void Operations::finish_write(const WriteRequest& request, uint64_t length,
                               const absl::Status& status) {
   const uint64_t written = status.ok() ? length : base::bytes_done_of(status);
-  if (written == 0 && !status.ok()) {
-    return fail(request, errno_of(status), status, "write", node);
+  if (!status.ok() && (written == 0 || request.whole)) {
+    return fail(request.request, errno_of(status), status, "write", request.node);
   }
   bytes_in_.fetch_add(written, std::memory_order_relaxed);
-  fuse_reply_write(request, written);
+  fuse_reply_write(request.request, written);
 }
 
 void Operations::fsync(fuse_req_t request, tree::NodeId node, int /*data_only*/,

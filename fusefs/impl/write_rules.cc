@@ -1,10 +1,15 @@
 #include "fusefs/impl/write_rules.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <stdio.h>
 
 #include <algorithm>
 #include <cerrno>
+
+#include "base/status.h"
+#include "store/page/geometry.h"
+#include "store/tree/path.h"
 
 namespace blobcache::fusefs {
 namespace {
@@ -62,6 +67,23 @@ Allocation allocation_in_image(int mode, ByteRange range, uint64_t size) {
 }
 
 ByteRange write_in_image(ByteRange range, uint64_t size) { return range.before(size); }
+
+absl::Status check_writeback(std::string_view subtree, bool read_only) {
+  const auto refused = [](std::string_view why) {
+    return base::error(absl::StatusCode::kInvalidArgument, fmt::format("writeback_cache: {}", why));
+  };
+  if (read_only) return refused("nothing is written through a mount that is read-only");
+  if (tree::is_within_files(subtree)) return absl::OkStatus();
+  return refused(
+      "only for a subtree of files/, since elsewhere it would hide what others write, such as NBD "
+      "clients to volumes");
+}
+
+tree::Node as_written_back(tree::Node node) {
+  if (node.type != tree::NodeType::kFile || node.settled) return node;
+  node.allocated_bytes = std::max(node.allocated_bytes.value_or(node.size_bytes), page::kPageSize);
+  return node;
+}
 
 bool is_append(int open_flags, bool from_cache) {
   return (open_flags & (O_APPEND | O_DIRECT)) == O_APPEND && !from_cache;

@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <optional>
+#include <string_view>
 
+#include "absl/status/status.h"
 #include "fusefs/impl/fuse.h"
 #include "store/tree/name_editor.h"
 #include "store/tree/namespace.h"
@@ -43,6 +45,14 @@ struct Allocation {
 /// What of a write's `range` fits into an image of `size` bytes: what lies before its end. Empty,
 /// which is ENOSPC, when all of it lies beyond.
 [[nodiscard]] ByteRange write_in_image(ByteRange range, uint64_t size);
+
+/// Whether a mount of this subtree may have its kernel hold back what is written. INVALID_ARGUMENT
+/// with a sentence, unless it is within files/ and can be written.
+[[nodiscard]] absl::Status check_writeback(std::string_view subtree, bool read_only);
+
+/// A node as a mount shows it whose kernel holds back what is written: a file that is not settled
+/// may have bytes that we do not know of, and so takes something, since 0 means zeros throughout.
+[[nodiscard]] tree::Node as_written_back(tree::Node node);
 
 /// Whether a WRITE goes to the file's end, wherever the kernel thinks that this is: by the flags of
 /// the open file. Not what the kernel writes back from its cache (`from_cache`), which has its

@@ -104,7 +104,8 @@ Json status_json(const v1::StatusResponse& status) {
     out["mounts"].push_back({{"mountpoint", mount.mountpoint()},
                              {"subtree", mount.subtree()},
                              {"read_only", mount.read_only()},
-                             {"no_exec", mount.no_exec()}});
+                             {"no_exec", mount.no_exec()},
+                             {"writeback_cache", mount.writeback_cache()}});
   }
   out["listeners"] = Json::array();
   for (const v1::ListenerStatus& listener : status.listeners()) {
@@ -226,6 +227,7 @@ std::string mount_text(const v1::MountStatus& mount) {
   };
   add(mount.read_only(), "read-only");
   add(mount.no_exec(), "noexec");
+  add(mount.writeback_cache(), "writeback_cache");
   const std::string where = escape(mount.mountpoint());
   return how.empty() ? where : fmt::format("{} ({})", where, how);
 }

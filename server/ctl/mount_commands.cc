@@ -26,6 +26,7 @@ struct MountArguments {
   std::string mountpoint;
   std::string subtree;
   bool read_only = false;
+  bool writeback_cache = false;
 };
 
 /// The daemon has another working directory than we have. INVALID_ARGUMENT for what can never be
@@ -52,6 +53,7 @@ Outcome mount_tree(const MountArguments& arguments, Session& session) {
   v1::MountRequest request;
   request.set_mountpoint(*mountpoint);
   request.set_read_only(arguments.read_only);
+  request.set_writeback_cache(arguments.writeback_cache);
   if (!arguments.subtree.empty()) {
     const absl::StatusOr<std::string> subtree = parse_path(arguments.subtree);
     if (!subtree.ok()) return not_understood(what, base::annotate(subtree.status(), "--subtree"));
@@ -62,7 +64,8 @@ Outcome mount_tree(const MountArguments& arguments, Session& session) {
   if (!session.options().json) return Outcome::done();
   return print_json(Json{{"mountpoint", *mountpoint},
                          {"subtree", request.subtree()},
-                         {"read_only", request.read_only()}});
+                         {"read_only", request.read_only()},
+                         {"writeback_cache", request.writeback_cache()}});
 }
 
 Outcome unmount_tree(const std::string& argument, Session& session) {
@@ -103,6 +106,8 @@ void add_mount_commands(CLI::App& app, Action& selected) {
   mount->add_flag("--read-only", arguments->read_only, "Nothing can be changed through the mount");
   mount->add_option("--subtree", arguments->subtree, "Mount this directory of the tree, not all")
       ->type_name("PATH");
+  mount->add_flag("--writeback-cache", arguments->writeback_cache,
+                  "The kernel holds writes back; for a subtree of files/ that nobody else writes");
   mount->callback([arguments, &selected] {
     selected = [arguments](Session& session) { return mount_tree(*arguments, session); };
   });

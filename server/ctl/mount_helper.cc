@@ -33,7 +33,8 @@ constexpr absl::Duration kUsualWait = absl::Seconds(30);
 constexpr const char* kHelperUsage =
     "Usage: mount.blobcache blobcache MOUNTPOINT [-sfnvrw] [-o OPTIONS]\n"
     "Has blobcached mount its tree; mount(8) calls it for the type blobcache.\n"
-    "Options: ro, rw, subtree=PATH, noexec, endpoint=unix:/PATH, wait[=SECONDS]\n"
+    "Options: ro, rw, subtree=PATH, noexec, writeback_cache, endpoint=unix:/PATH,\n"
+    "wait[=SECONDS]\n"
     "mount.blobcache(8) tells about them.\n";
 
 enum class MountExit : int { kDone = 0, kNotUnderstood = 1, kFailed = 32 };
@@ -151,6 +152,8 @@ absl::StatusOr<bool> take_option(const std::string& text, MountOrder& order) {
     order.no_exec = true;
   } else if (name == "exec" && alone) {
     order.no_exec = false;
+  } else if (name == "writeback_cache" && alone) {
+    order.writeback_cache = true;
   } else if (name == "wait") {
     status = take_wait(value, order);
   } else if (name == "endpoint" && !alone) {
@@ -257,6 +260,7 @@ absl::Status mount_as_ordered(const MountOrder& order) {
   request.set_subtree(order.subtree);
   request.set_read_only(order.read_only);
   request.set_no_exec(order.no_exec);
+  request.set_writeback_cache(order.writeback_cache);
   constexpr absl::Duration kPause = absl::Milliseconds(200);
   const absl::Time end = absl::Now() + order.wait;
   while (true) {

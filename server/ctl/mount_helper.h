@@ -17,6 +17,7 @@ struct MountOrder {
   absl::Duration wait;   ///< how long a daemon that cannot be reached is waited for
   bool read_only = false;
   bool no_exec = false;
+  bool writeback_cache = false;
   bool fake = false;  ///< do all but the mounting
   bool verbose = false;
 };

@@ -54,6 +54,11 @@ absl::StatusOr<std::vector<std::string_view>> split_path(std::string_view path) 
   return names;
 }
 
+bool is_within_files(std::string_view path) {
+  const absl::StatusOr<std::vector<std::string_view>> names = split_path(path);
+  return names.ok() && !names->empty() && names->front() == "files";
+}
+
 std::string printable(std::string_view path) {
   constexpr size_t kLongest = 512;
   std::string text;

@@ -30,6 +30,9 @@ inline constexpr size_t kMaxTargetBytes = 4095;
 /// and for a path of more than kMaxPathBytes.
 [[nodiscard]] absl::StatusOr<std::vector<std::string_view>> split_path(std::string_view path);
 
+/// Whether a path is files/ or something beneath it. False for what is none.
+[[nodiscard]] bool is_within_files(std::string_view path);
+
 /// `path` for a message: on one line, bytes that do not print as \xHH, cut when it is very long.
 [[nodiscard]] std::string printable(std::string_view path);
 

@@ -82,6 +82,33 @@ TEST_CASE("fusefs write rules: what goes to the end") {
   CHECK_FALSE(is_append(O_RDWR | O_APPEND | O_DIRECT, false));
 }
 
+TEST_CASE("fusefs write rules: where the kernel may hold back what is written") {
+  for (const char* good : {"files", "/files", "files/a/b"}) {
+    CHECK(check_writeback(good, false).ok());
+    CHECK(absl::IsInvalidArgument(check_writeback(good, true)));
+  }
+  for (const char* bad :
+       {"", "/", "volumes", "volumes/files", "origins/files", "files2", "files/"}) {
+    CHECK(absl::IsInvalidArgument(check_writeback(bad, false)));
+  }
+}
+
+TEST_CASE("fusefs write rules: a file of which the kernel may hold more takes something") {
+  tree::Node node;
+  node.settled = false;
+  CHECK(as_written_back(node).allocated_bytes == 4096);
+  node.allocated_bytes = 0;
+  CHECK(as_written_back(node).allocated_bytes == 4096);
+  node.allocated_bytes = 8192;
+  CHECK(as_written_back(node).allocated_bytes == 8192);
+  node.settled = true;
+  node.allocated_bytes = 0;
+  CHECK(as_written_back(node).allocated_bytes == 0);
+  node.type = tree::NodeType::kDirectory;
+  node.allocated_bytes = std::nullopt;
+  CHECK_FALSE(as_written_back(node).allocated_bytes.has_value());
+}
+
 TEST_CASE("fusefs write rules: renaming") {
   CHECK(rename_mode_of(0) == tree::RenameMode::kReplace);
   CHECK(rename_mode_of(RENAME_NOREPLACE) == tree::RenameMode::kNoReplace);

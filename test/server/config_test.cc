@@ -365,6 +365,19 @@ TEST_CASE("mistakes in KEY=VALUE texts") {
             .starts_with("--set: nbd.listen: tcp:0.0.0.0:1 lets"));
 }
 
+TEST_CASE("a mount that holds writes back is of files/ and can be written") {
+  const std::string bad = "--set: fuse.writeback_cache: ";
+  CHECK(problem("", {"fuse.writeback_cache=true"}) == bad + "needs a fuse.subtree within files/");
+  CHECK(problem("", {"fuse.writeback_cache=true", "fuse.subtree=volumes"}) ==
+        bad + "needs a fuse.subtree within files/");
+  CHECK(problem("", {"fuse.writeback_cache=true", "fuse.subtree=files", "fuse.read_only=true"}) ==
+        bad + "excludes fuse.read_only");
+  const ConfigResult good = parse("", {"fuse.writeback_cache=true", "fuse.subtree=files/a"});
+  REQUIRE_MESSAGE(good.problems.empty(), good.problems.front());
+  CHECK(good.config.fuse.writeback_cache);
+  CHECK_FALSE(Config{}.fuse.writeback_cache);
+}
+
 TEST_CASE("a configuration that is printed reads back the same") {
   const ConfigResult changed =
       parse("", {"store.memory=60%", "store.disk=100000001", "store.unnamed_ttl=1h30m",

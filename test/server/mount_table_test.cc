@@ -113,13 +113,15 @@ TEST_CASE("a mount is of a part of the tree, and read-only, where it was asked f
   REQUIRE(table.add(at("/all")).ok());
   REQUIRE(table.add({.mountpoint = "/part/", .subtree = "/files/a/", .read_only = true}).ok());
   REQUIRE(table.add({.mountpoint = "/quiet", .subtree = "", .no_exec = true}).ok());
+  REQUIRE(table.add({.mountpoint = "/fast", .subtree = "files", .writeback_cache = true}).ok());
   const std::vector<MountView> views = table.list();
-  REQUIRE(views.size() == 3);
+  REQUIRE(views.size() == 4);
   CHECK(views[0].to_string() == "/all");
-  CHECK(views[1].to_string() == "/part (files/a, read-only)");
-  CHECK(views[2].to_string() == "/quiet (noexec)");
+  CHECK(views[1].to_string() == "/fast (files, writeback_cache)");
+  CHECK(views[2].to_string() == "/part (files/a, read-only)");
+  CHECK(views[3].to_string() == "/quiet (noexec)");
   const absl::MutexLock lock(&record.mutex);
-  REQUIRE(record.started.size() == 3);
+  REQUIRE(record.started.size() == 4);
   CHECK(record.started[0].subtree.empty());
   CHECK_FALSE(record.started[0].read_only);
   CHECK(record.started[1].subtree == "files/a");
@@ -127,6 +129,8 @@ TEST_CASE("a mount is of a part of the tree, and read-only, where it was asked f
   CHECK_FALSE(record.started[1].no_exec);
   CHECK(record.started[1].max_background == 7);
   CHECK(record.started[2].no_exec);
+  CHECK_FALSE(record.started[2].writeback_cache);
+  CHECK(record.started[3].writeback_cache);
 }
 
 TEST_CASE("a mount goes by what its mountpoint leads to, too") {

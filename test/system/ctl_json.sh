@@ -76,9 +76,9 @@ json '.valid and .problems == []' config check "$CONFIG"
 
 if [[ -c /dev/fuse && -w /dev/fuse ]]; then
   mkdir mnt
-  json ". == {mountpoint: \"$TEST_DIR/mnt\", subtree: \"files\", read_only: true}" \
-    mount mnt --read-only --subtree files/
-  json ".mounts == [{mountpoint: \"$TEST_DIR/mnt\", subtree: \"files\", read_only: true, no_exec: false}]" status
+  mounted="mountpoint: \"$TEST_DIR/mnt\", subtree: \"files\", read_only: true, writeback_cache: false"
+  json ". == {$mounted}" mount mnt --read-only --subtree files/
+  json ".mounts == [{$mounted, no_exec: false}]" status
   json ". == {mountpoint: \"$TEST_DIR/mnt\"}" umount mnt
 fi
 

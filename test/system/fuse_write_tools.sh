@@ -22,7 +22,7 @@ chown 1234:4321 "$TEST_DIR/in/deep/4095"
 find "$TEST_DIR/in" -exec touch -h -d '2020-02-03 04:05:06.789' {} +
 
 start_daemon
-mount_at "$MNT"
+mount_files_at "$MNT"
 
 # What both trees show, but for what no copy keeps: times of access and change, numbers, blocks.
 listing() {
@@ -88,7 +88,7 @@ sums >"$TEST_DIR/sums"
 listing "$MNT/files/cp" >"$TEST_DIR/listing"
 stop_daemon
 start_daemon
-mount_at "$MNT"
+mount_files_at "$MNT"
 diff "$TEST_DIR/sums" <(sums) || fail "contents after a restart"
 diff "$TEST_DIR/listing" <(listing "$MNT/files/cp") || fail "attributes after a restart"
 expect_copy "$MNT/files/rsync" "rsync, after a restart"
@@ -96,5 +96,5 @@ git -C "$MNT/files/clone" fsck --strict || fail "git fsck after a restart"
 for mode in delete wal; do
   expect_equal ok "$(sqlite3 "$MNT/files/$mode.db" 'PRAGMA integrity_check')" "integrity after a restart, $mode"
 done
-unmount_at "$MNT"
+unmount_files_at "$MNT"
 stop_daemon

@@ -247,6 +247,21 @@ unmount_at() {
   if mountpoint -q "$1"; then fail "umount $1 succeeded, but it is still mounted"; fi
 }
 
+# mount_files_at DIR / unmount_files_at DIR: the same of what is beneath files/, at DIR/files; with WRITEBACK set it is
+# a mount of files/ alone, whose kernel holds back what is written.
+mount_files_at() {
+  if [[ -z ${WRITEBACK-} ]]; then
+    mount_at "$1"
+    return
+  fi
+  mkdir -p "$1" 2>/dev/null || true
+  mkdir -p "$1/files" 2>/dev/null || true
+  ctl mount --subtree files --writeback-cache "$1/files"
+  mountpoint -q "$1/files" || fail "mount $1/files succeeded, but nothing is mounted there"
+}
+
+unmount_files_at() { unmount_at "$1${WRITEBACK:+/files}"; }
+
 # ------------------------------------------------------------------------------------------------ checks
 
 # expect_fail CODE REGEX CMD...: CMD must end with CODE ("any": anything but 0) and say REGEX (extended) on

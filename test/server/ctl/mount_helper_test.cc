@@ -51,6 +51,9 @@ TEST_CASE("mount helper: options are understood") {
   CHECK(full->subtree == "files/a b");
   CHECK(full->endpoint == "unix:/run/x.sock");
   CHECK(full->wait == absl::Seconds(7));
+  CHECK_FALSE(full->writeback_cache);
+  CHECK(order_of("writeback_cache,subtree=files")->writeback_cache);
+  CHECK_FALSE(order_of("writeback_cache=yes").ok());
   CHECK(order_of("wait")->wait == absl::Seconds(30));
   CHECK(order_of("subtree=\"files/a,b\",ro")->subtree == "files/a,b");
   CHECK(order_of("subtree=files/k=v")->subtree == "files/k=v");
