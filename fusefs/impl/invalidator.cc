@@ -24,6 +24,24 @@ void Invalidator::stop() {
     stopping_ = true;
   }
   if (thread_.joinable()) thread_.join();
+  std::deque<First> left;
+  {
+    absl::MutexLock lock(&mutex_);
+    left.swap(first_);
+  }
+  for (First& each : left) std::move(each.then)();
+}
+
+void Invalidator::forget_first(const OwnChanges::Change& bytes,
+                               absl::AnyInvocable<void() &&> then) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!stopping_) {
+      first_.push_back(First{bytes, std::move(then)});
+      return;
+    }
+  }
+  std::move(then)();
 }
 
 bool Invalidator::has_room() {
@@ -57,13 +75,18 @@ void Invalidator::on_content_changed(tree::NodeId file, uint64_t offset, uint64_
   contents_.emplace(file, bytes);
 }
 
-Invalidator::Next Invalidator::wait_for_next(Change& change, Bytes& bytes) {
+Invalidator::Next Invalidator::wait_for_next(Change& change, Bytes& bytes, First& first) {
   absl::MutexLock lock(&mutex_);
   const auto work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return stopping_ || all_ || !changes_.empty();
+    return stopping_ || all_ || !first_.empty() || !changes_.empty();
   };
   mutex_.Await(absl::Condition(&work));
   if (stopping_) return Next::kStop;
+  if (!first_.empty()) {
+    first = std::move(first_.front());
+    first_.pop_front();
+    return Next::kFirst;
+  }
   if (std::exchange(all_, false)) return Next::kAll;
   change = std::move(changes_.front());
   changes_.pop_front();
@@ -78,9 +101,14 @@ void Invalidator::run() {
   while (true) {
     Change change;
     Bytes bytes;
-    switch (wait_for_next(change, bytes)) {
+    First first;
+    switch (wait_for_next(change, bytes, first)) {
       case Next::kStop:
         return;
+      case Next::kFirst:
+        cache_.forget_content(first.bytes.node, first.bytes.offset, first.bytes.length);
+        std::move(first.then)();
+        break;
       case Next::kAll:
         cache_.forget_all();
         break;

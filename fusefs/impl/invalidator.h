@@ -9,6 +9,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/synchronization/mutex.h"
 #include "fusefs/impl/own_changes.h"
 #include "store/tree/namespace.h"
@@ -58,6 +59,10 @@ class Invalidator final : public tree::NamespaceListener {
   /// What the mount itself is changing, of which the kernel is not told.
   [[nodiscard]] OwnChanges& own() { return own_; }
 
+  /// Makes the kernel forget these bytes of a file before it calls `then`, on the thread that
+  /// tells, ahead of all that waits. After stop() it is called at once, and by it what waits still.
+  void forget_first(const OwnChanges::Change& bytes, absl::AnyInvocable<void() &&> then);
+
   // Never wait.
   void on_name_changed(tree::NodeId parent, std::string_view name) override;
   void on_content_changed(tree::NodeId file, uint64_t offset, uint64_t length) override;
@@ -73,10 +78,14 @@ class Invalidator final : public tree::NamespaceListener {
     uint64_t begin = 0;
     uint64_t end = 0;
   };
-  enum class Next : uint8_t { kStop, kAll, kChange };
+  struct First {
+    OwnChanges::Change bytes;
+    absl::AnyInvocable<void() &&> then;
+  };
+  enum class Next : uint8_t { kStop, kFirst, kAll, kChange };
 
   [[nodiscard]] bool has_room() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  [[nodiscard]] Next wait_for_next(Change& change, Bytes& bytes);
+  [[nodiscard]] Next wait_for_next(Change& change, Bytes& bytes, First& first);
   void run();
 
   KernelCache& cache_;
@@ -85,6 +94,7 @@ class Invalidator final : public tree::NamespaceListener {
   absl::Mutex mutex_;  // never held while the cache is called
   std::deque<Change> changes_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<tree::NodeId, Bytes> contents_ ABSL_GUARDED_BY(mutex_);
+  std::deque<First> first_ ABSL_GUARDED_BY(mutex_);  // as many as the kernel has writes
   bool all_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;

@@ -25,6 +25,8 @@ struct OpenFile {
   tree::Node node;
   bool is_written = false;  ///< it was opened for writing
   bool is_counted = false;  ///< by Passthrough
+  /// The kernel passes what is written on, write by write: see write_rules.
+  bool is_append = false;
 };
 
 /// The open files of a mount. The kernel holds each by a handle, which it passes with every request

@@ -203,7 +203,9 @@ void Operations::init(fuse_conn_info* connection) {
   // The store's files lie on no stacked file system, as far as we know; on one they are refused.
   leave(static_cast<unsigned>(FUSE_CAP_PASSTHROUGH));
   const bool is_there = (connection->capable & FUSE_CAP_PASSTHROUGH) != 0;
-  if (limits_.passthrough != PassthroughFiles::kNone && is_there) {
+  // (The kernel has it with a writeback cache for none.)
+  const bool is_wanted = limits_.passthrough != PassthroughFiles::kNone && !limits_.writeback_cache;
+  if (is_wanted && is_there) {
     want(static_cast<unsigned>(FUSE_CAP_PASSTHROUGH));
     passthrough_.enable();
   }

@@ -160,6 +160,12 @@ class Operations {
   void keep_open(OpenFile opened, fuse_file_info& file);
   void close_opened(uint64_t handle);
   [[nodiscard]] absl::Status prepare_opened(const OpenFile& opened, int flags);
+  /// With a writeback cache the kernel appends by itself. And of what is open for direct I/O it
+  /// does not take the set-user-ID away.
+  [[nodiscard]] bool is_append_handle(const OpenFile& opened, int flags) const {
+    return opened.file != nullptr && (opened.node.mode & (S_ISUID | S_ISGID)) == 0 &&
+           !limits_.writeback_cache && opens_to_append(flags);
+  }
   void read_opened(fuse_req_t request, const OpenFile& opened, uint64_t offset, uint64_t length);
   void read_object(fuse_req_t request, const page::ObjectRef& object, uint64_t offset,
                    uint64_t length);
@@ -180,6 +186,12 @@ class Operations {
     /// It is answered whole or with an error: the kernel takes the answer to what it writes back
     /// from its cache for no less.
     bool whole;
+    /// Where the bytes went by a handle for direct I/O. A reader may have filled the kernel's cache
+    /// beside it, with what was there before; so it is made to forget that before the answer. (It
+    /// must not be for other writes, which hold the pages until they are answered.)
+    std::shared_ptr<ByteRange> uncached = nullptr;
+    /// Such a write that is to be on stable storage when it is answered: no FSYNC follows it.
+    bool synced = false;
   };
   void write_bytes(const WriteRequest& request, absl::Span<const std::byte> bytes,
                    StartWrite start);
@@ -190,9 +202,13 @@ class Operations {
   };
   void write_file(const WriteRequest& request, const OpenFile& opened, const PlacedBytes& asked,
                   int flags);
+  [[nodiscard]] static volume::Done synced_if_asked(const WriteRequest& request, tree::File& file,
+                                                    volume::Done done);
   void append_file(const WriteRequest& request, const tree::FileRef& file,
                    const PlacedBytes& asked);
-  void finish_write(const WriteRequest& request, uint64_t length, const absl::Status& status);
+  void finish_write(const WriteRequest& request, uint64_t id, uint64_t length,
+                    const absl::Status& status);
+  void reply_write(const WriteRequest& request, uint64_t length, const absl::Status& status);
   void fallocate_image(fuse_req_t request, const OpenFile& opened, int mode, ByteRange range);
   void fallocate_file(fuse_req_t request, const OpenFile& opened, int mode, ByteRange range);
   void set_length(fuse_req_t request, tree::NodeId node, uint64_t length,

@@ -89,13 +89,14 @@ void Operations::open(fuse_req_t request, tree::NodeId node, fuse_file_info* fil
   const bool writes = (file->flags & O_ACCMODE) != O_RDONLY || (file->flags & O_TRUNC) != 0;
   if (writes && limits_.read_only) return fail(request, EROFS);
   absl::StatusOr<OpenFile> opened = open_node(node, writes);
+  if (opened.ok()) opened->is_append = is_append_handle(*opened, file->flags);
   const absl::Status status = opened.ok() ? prepare_opened(*opened, file->flags) : opened.status();
   if (!status.ok()) return fail(request, errno_of_node(status), status, "open", node);
   // An image's bytes change by ways that the kernel does not see; an origin's file may be another
   // one each time. Of all else the kernel knows each change.
   const bool is_image = opened->image != nullptr;
   file->keep_cache = !is_image && opened->node.steady ? 1 : 0;
-  file->direct_io = is_image ? 1 : 0;
+  file->direct_io = is_image || opened->is_append ? 1 : 0;
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 15)
   file->parallel_direct_writes = is_image ? 1 : 0;
 #endif

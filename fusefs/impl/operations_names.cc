@@ -66,6 +66,8 @@ void Operations::create(fuse_req_t request, tree::NodeId parent, const char* nam
   opened.file = *std::move(made);
   opened.node = opened.file->node();
   opened.is_written = true;
+  opened.is_append = is_append_handle(opened, file->flags);
+  file->direct_io = opened.is_append ? 1 : 0;
   const fuse_entry_param entry = entry_for(opened.node, timeout_of(parent));
   file->keep_cache = 1;
   keep_open(std::move(opened), *file);

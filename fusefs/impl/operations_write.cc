@@ -52,13 +52,17 @@ void Operations::write(fuse_req_t request, tree::NodeId node, const char* bytes,
   const OpenFile& opened = OpenFiles::file(file->fh);
   const absl::Span<const std::byte> all(reinterpret_cast<const std::byte*>(bytes), length);
   const auto begin = static_cast<uint64_t>(offset);
-  const WriteRequest asked{request, node, file->writepage != 0};
-  if (opened.file != nullptr) return write_file(asked, opened, {begin, all}, file->flags);
+  // The kernel sends no FSYNC after a write to what is open for direct I/O.
+  const bool now = (file->flags & O_DSYNC) != 0;
+  WriteRequest asked{request, node, file->writepage != 0};
+  if (opened.file != nullptr) {
+    if (opened.is_append) asked.uncached = std::make_shared<ByteRange>(ByteRange{begin, length});
+    asked.synced = opened.is_append && now;
+    return write_file(asked, opened, {begin, all}, file->flags);
+  }
   if (opened.image == nullptr) return fail(request, EBADF);
   const ByteRange fits = write_in_image({begin, length}, opened.image->size_bytes());
   if (fits.length == 0 && length != 0) return fail(request, ENOSPC);
-  // The kernel sends no FSYNC after a write to what is open for direct I/O.
-  const bool now = (file->flags & O_DSYNC) != 0;
   const std::shared_ptr<volume::Image> image = opened.image;
   write_bytes(asked, all.first(fits.length),
               [&](absl::Span<const std::byte> kept, volume::Done done) {
@@ -75,6 +79,7 @@ void Operations::write_file(const WriteRequest& request, const OpenFile& opened,
   const OwnChanges::Change change{request.node, asked.offset, asked.bytes.size()};
   invalidator_.own().begin(change);
   write_bytes(request, asked.bytes, [&](absl::Span<const std::byte> kept, volume::Done done) {
+    done = synced_if_asked(request, *file, std::move(done));
     file->write(change.offset, kept,
                 [this, change, done = std::move(done)](absl::Status result) mutable {
                   invalidator_.own().end(change);
@@ -83,22 +88,41 @@ void Operations::write_file(const WriteRequest& request, const OpenFile& opened,
   });
 }
 
+/// `done` after a sync. The kernel's handle holds the file until the write is answered.
+volume::Done Operations::synced_if_asked(const WriteRequest& request, tree::File& file,
+                                         volume::Done done) {
+  if (!request.synced) return done;
+  return [&file, done = std::move(done)](absl::Status status) mutable {
+    if (!status.ok()) return done(std::move(status));
+    file.sync(std::move(done));
+  };
+}
+
 /// The kernel asks for the end that it last heard of. Where another mount or door has moved that
-/// since, the bytes go to the real one, while the kernel's cache has them where it asked for: it is
-/// made to forget these, and told of the others as of anybody's.
+/// since, the bytes go to the real one, while the kernel's cache may have them where it asked for:
+/// it is made to forget these, and told of the others as of anybody's.
 void Operations::append_file(const WriteRequest& request, const tree::FileRef& file,
                              const PlacedBytes& asked) {
-  const OwnChanges::Change change{request.node, asked.offset, asked.bytes.size()};
-  const auto as_asked = std::make_shared<bool>(false);
+  struct Place {
+    OwnChanges::Change change;
+    bool is_own = false;  // the kernel is not told of it as of another's
+  };
+  const auto place = std::make_shared<Place>();
+  place->change = {request.node, asked.offset, asked.bytes.size()};
   write_bytes(request, asked.bytes, [&](absl::Span<const std::byte> kept, volume::Done done) {
+    done = synced_if_asked(request, *file, std::move(done));
     file->append(
         kept,
-        [this, change, as_asked](uint64_t place) {
-          *as_asked = place == change.offset;
-          if (*as_asked) invalidator_.own().begin(change);
+        [this, place, uncached = request.uncached](uint64_t at) {
+          place->is_own = uncached != nullptr || at == place->change.offset;
+          if (!place->is_own) return;
+          place->change.offset = at;
+          if (uncached != nullptr) uncached->offset = at;
+          invalidator_.own().begin(place->change);
         },
-        [this, change, as_asked, done = std::move(done)](absl::Status result) mutable {
-          if (*as_asked) {
+        [this, place, done = std::move(done)](absl::Status result) mutable {
+          const OwnChanges::Change& change = place->change;
+          if (place->is_own) {
             invalidator_.own().end(change);
           } else {
             invalidator_.on_content_changed(change.node, change.offset, change.length);
@@ -123,8 +147,7 @@ void Operations::write_bytes(const WriteRequest& request, absl::Span<const std::
       written.Notify();
     });
     written.WaitForNotification();
-    finish_write(request, length, result);
-    pending_.end(id);
+    finish_write(request, id, length, result);
     return;
   }
   auto copy = std::make_unique_for_overwrite<std::byte[]>(length);
@@ -133,13 +156,27 @@ void Operations::write_bytes(const WriteRequest& request, absl::Span<const std::
   start(kept, [this, request, length, id, copy = std::move(copy)](absl::Status status) mutable {
     copy.reset();
     copied_bytes_.fetch_sub(length, std::memory_order_relaxed);
-    finish_write(request, length, status);
-    pending_.end(id);
+    finish_write(request, id, length, status);
   });
 }
 
-void Operations::finish_write(const WriteRequest& request, uint64_t length,
+/// Ends what pending_ knows by `id`. Waits for nothing.
+void Operations::finish_write(const WriteRequest& request, uint64_t id, uint64_t length,
                               const absl::Status& status) {
+  if (request.uncached == nullptr) {
+    reply_write(request, length, status);
+    return pending_.end(id);
+  }
+  const ByteRange range = *request.uncached;
+  invalidator_.forget_first({request.node, range.offset, range.length},
+                            [this, request, id, length, status] {
+                              reply_write(request, length, status);
+                              pending_.end(id);
+                            });
+}
+
+void Operations::reply_write(const WriteRequest& request, uint64_t length,
+                             const absl::Status& status) {
   const uint64_t written = status.ok() ? length : base::bytes_done_of(status);
   if (!status.ok() && (written == 0 || request.whole)) {
     return fail(request.request, errno_of(status), status, "write", request.node);

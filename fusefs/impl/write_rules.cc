@@ -85,6 +85,10 @@ tree::Node as_written_back(tree::Node node) {
   return node;
 }
 
+bool opens_to_append(int open_flags) {
+  return (open_flags & (O_ACCMODE | O_APPEND | O_DIRECT)) == (O_WRONLY | O_APPEND);
+}
+
 bool is_append(int open_flags, bool from_cache) {
   return (open_flags & (O_APPEND | O_DIRECT)) == O_APPEND && !from_cache;
 }

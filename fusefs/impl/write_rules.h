@@ -54,9 +54,15 @@ struct Allocation {
 /// may have bytes that we do not know of, and so takes something, since 0 means zeros throughout.
 [[nodiscard]] tree::Node as_written_back(tree::Node node);
 
+/// Whether what is opened so is opened for direct I/O: to append, and no more. The kernel cuts a
+/// write that goes through its cache where a page ends, of which it has not all, so that two mounts
+/// would mix what they append at once; of direct I/O each write(2) is one request, of up to its
+/// largest. Who only appends neither reads nor maps the file by that handle, and so misses nothing.
+[[nodiscard]] bool opens_to_append(int open_flags);
+
 /// Whether a WRITE goes to the file's end, wherever the kernel thinks that this is: by the flags of
 /// the open file. Not what the kernel writes back from its cache (`from_cache`), which has its
-/// place. Nor a direct write: the requests of a large one come side by side, each with its own
+/// place. Nor one with O_DIRECT: the requests of a large one come side by side, each with its own
 /// offset, and nothing tells them from those of another writer who has made the file longer since.
 [[nodiscard]] bool is_append(int open_flags, bool from_cache);
 

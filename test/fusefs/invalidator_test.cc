@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <atomic>
 #include <limits>
 #include <vector>
 
@@ -90,6 +91,34 @@ TEST_CASE("fusefs invalidator: stopping drops what is queued, twice is once") {
   invalidator.on_name_changed(1, "late");
   CHECK(cache.wait_for(0).size() <= 2);
   CHECK(cache.wait_for(0).back() != "1/late");
+}
+
+TEST_CASE("fusefs invalidator: what is to be forgotten first is, and who waits for it goes on") {
+  FakeCache cache;
+  cache.hold();
+  Invalidator invalidator(cache, 2);
+  invalidator.start();
+  invalidator.on_name_changed(1, "under way");
+  REQUIRE(cache.wait_for(1).size() == 1);
+  std::atomic<int> went_on{0};
+  for (int i = 0; i < 100; ++i) invalidator.on_name_changed(2, "many");
+  // No queue that is full takes these.
+  for (int i = 0; i < 3; ++i) invalidator.forget_first({7, 10, 5}, [&] { ++went_on; });
+  CHECK(went_on == 0);
+  cache.let_go();
+  CHECK(cache.wait_for(5) ==
+        std::vector<std::string>{"1/under way", "7[10+5]", "7[10+5]", "7[10+5]", "all"});
+  CHECK(went_on == 3);
+  cache.hold();
+  invalidator.on_name_changed(1, "under way");
+  REQUIRE(cache.wait_for(6).size() == 6);
+  invalidator.forget_first({7, 10, 5}, [&] { ++went_on; });
+  std::thread stopper([&] { invalidator.stop(); });
+  cache.let_go();
+  stopper.join();
+  CHECK(went_on == 4);  // told or not
+  invalidator.forget_first({7, 10, 5}, [&] { ++went_on; });
+  CHECK(went_on == 5);
 }
 
 TEST_CASE("fusefs invalidator: changes of one file's bytes that wait are told as one") {

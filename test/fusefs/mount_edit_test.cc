@@ -204,19 +204,21 @@ TEST_CASE("fusefs edit: a write by somebody else takes the set-user-ID away") {
                                std::filesystem::perms(0755));
   const auto path = mounted.at("files/a");
   make_file(path, "text");
-  REQUIRE(::chmod(path.c_str(), 04777) == 0);
-  const pid_t child = ::fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    if (::setuid(44) != 0) ::_exit(1);
-    const int fd = ::open(path.c_str(), O_WRONLY);
-    ::_exit(::write(fd, "T", 1) == 1 ? 0 : 2);
+  for (const int flags : {O_WRONLY, O_WRONLY | O_APPEND}) {
+    REQUIRE(::chmod(path.c_str(), 04777) == 0);
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      if (::setuid(44) != 0) ::_exit(1);
+      const int fd = ::open(path.c_str(), flags);
+      ::_exit(::write(fd, "T", 1) == 1 ? 0 : 2);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(WEXITSTATUS(status) == 0);
+    CHECK(text_at(path) == (flags == O_WRONLY ? "Text" : "TextT"));
+    CHECK(attributes_at(path).st_mode == (S_IFREG | 0777));
   }
-  int status = 0;
-  REQUIRE(::waitpid(child, &status, 0) == child);
-  CHECK(WEXITSTATUS(status) == 0);
-  CHECK(text_at(path) == "Text");
-  CHECK(attributes_at(path).st_mode == (S_IFREG | 0777));
 }
 
 TEST_CASE("fusefs edit: nodes that are no files are made nowhere, empty files are") {

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
@@ -149,8 +150,7 @@ TEST_CASE("fusefs two mounts: what several append through both at once is all th
     writers.emplace_back([&failed, path, writer] {
       const base::UniqueFd file = open_file(path, O_WRONLY | O_APPEND);
       for (int i = 0; i < kRecords; ++i) {
-        const std::string text(static_cast<size_t>(i * 37 % 9000),
-                               static_cast<char>('a' + writer));
+        const std::string text(static_cast<size_t>(i * 37 % 9000), static_cast<char>('a' + writer));
         const std::string record = fmt::format("<{} {} {}>", writer, i, text);
         if (::write(file.get(), record.data(), record.size()) !=
             static_cast<ssize_t>(record.size())) {
@@ -173,11 +173,48 @@ TEST_CASE("fusefs two mounts: what several append through both at once is all th
   }
   CHECK(all.size() == size);
   // And both kernels come to see just that.
-  for (const std::filesystem::path& path :
-       {mounts.here("files/log"), mounts.there("files/log")}) {
+  for (const std::filesystem::path& path : {mounts.here("files/log"), mounts.there("files/log")}) {
     const base::UniqueFd reader = open_file(path);
     CHECK(test::eventually([&] { return read_at(reader.get(), 0, size + 1) == all; }));
   }
+}
+
+TEST_CASE("fusefs two mounts: no reader sees anything else where something was appended") {
+  if (!can_mount()) return;
+  TwoMounts mounts;
+  shared_file(mounts.here("files/log"));
+  const base::UniqueFd here = open_file(mounts.here("files/log"), O_WRONLY | O_APPEND);
+  const base::UniqueFd there = open_file(mounts.there("files/log"), O_WRONLY | O_APPEND);
+  const base::UniqueFd reader = open_file(mounts.here("files/log"));
+  // Fills the cache with the last page as it is at that moment, over and over.
+  std::atomic<bool> ended{false};
+  std::thread fills([&] {
+    const base::UniqueFd own = open_file(mounts.here("files/log"));
+    while (!ended) {
+      struct stat attributes = {};
+      if (::fstat(own.get(), &attributes) != 0) return;
+      const auto size = static_cast<uint64_t>(attributes.st_size);
+      static_cast<void>(read_at(own.get(), size - std::min<uint64_t>(size, 100), 8192));
+    }
+  });
+  std::string model;
+  int wrong = 0;
+  for (int i = 0; i < 1500; ++i) {
+    const std::string line(static_cast<size_t>(1 + i % 700), static_cast<char>('a' + i % 26));
+    const int fd = i % 3 == 0 ? there.get() : here.get();
+    REQUIRE(::write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size()));
+    model += line;
+    if (i % 3 == 0) continue;
+    // What this mount wrote, and where that is.
+    const uint64_t at = model.size() - line.size();
+    // (Told of the other's at that moment, a kernel may go by a former length once more.)
+    if (!line.starts_with(read_at(reader.get(), at, line.size() + 100))) ++wrong;
+    CHECK(test::eventually([&] { return read_at(reader.get(), at, line.size() + 100) == line; }));
+  }
+  ended = true;
+  fills.join();
+  CHECK(wrong == 0);
+  CHECK(mounts.first.tree().written("files/log") == model);
 }
 
 TEST_CASE("fusefs two mounts: a name that both make is made by one") {

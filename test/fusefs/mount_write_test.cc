@@ -17,7 +17,9 @@
 #include <vector>
 
 #include "store/page/geometry.h"
+#include "store/tree/files.h"
 #include "test/eventually.h"
+#include "test/fusefs/fake_image.h"
 #include "test/fusefs/mounted_tree.h"
 
 namespace blobcache::fusefs {
@@ -216,6 +218,33 @@ TEST_CASE("fusefs write: what two processes append is all there, each piece whol
     CHECK(seen.count("one" + dots) == kLines / 50);
     CHECK(seen.count("two" + dots) == kLines / 50);
   }
+}
+
+TEST_CASE("fusefs write: what is appended with O_DSYNC is synced; flags may change") {
+  if (!can_mount()) return;
+  MountedTree mounted;
+  const base::UniqueFd log = create(mounted.at("files/log"), O_WRONLY | O_APPEND | O_DSYNC);
+  const tree::NodeId node = mounted.tree().resolve("files/log")->id;
+  const tree::FileRef file = mounted.tree().files().open(node).value();
+  const auto& image = dynamic_cast<FakeImage&>(*file->content().image);
+  REQUIRE(::write(log.get(), "one", 3) == 3);
+  CHECK(image.syncs() == 1);
+  REQUIRE(::write(log.get(), "two", 3) == 3);
+  CHECK(image.syncs() == 2);
+  // It is a handle for direct I/O all the same.
+  REQUIRE(::fcntl(log.get(), F_SETFL, 0) == 0);
+  const base::UniqueFd reader = open_file(mounted.at("files/log"));
+  CHECK(read_at(reader.get(), 0, 100) == "onetwo");
+  put(log.get(), 2, "ET");
+  CHECK(read_at(reader.get(), 0, 100) == "onETwo");
+  CHECK(mounted.tree().written("files/log") == "onETwo");
+  const base::UniqueFd plain = create(mounted.at("files/log"), O_WRONLY | O_APPEND);
+  const uint64_t before = image.syncs();
+  REQUIRE(::write(plain.get(), "three", 5) == 5);
+  CHECK(image.syncs() == before);
+  REQUIRE(::fsync(plain.get()) == 0);
+  CHECK(image.syncs() == before + 1);
+  CHECK(read_at(reader.get(), 0, 100) == "onETwothree");
 }
 
 TEST_CASE("fusefs write: a shared mapping and the file are one") {

@@ -75,6 +75,11 @@ TEST_CASE("fusefs write rules: attributes that are set") {
 }
 
 TEST_CASE("fusefs write rules: what goes to the end") {
+  CHECK(opens_to_append(O_WRONLY | O_APPEND));
+  CHECK(opens_to_append(O_WRONLY | O_APPEND | O_SYNC | O_CREAT));
+  CHECK_FALSE(opens_to_append(O_RDWR | O_APPEND));
+  CHECK_FALSE(opens_to_append(O_WRONLY));
+  CHECK_FALSE(opens_to_append(O_WRONLY | O_APPEND | O_DIRECT));
   CHECK(is_append(O_WRONLY | O_APPEND, false));
   CHECK(is_append(O_RDWR | O_APPEND | O_SYNC, false));
   CHECK_FALSE(is_append(O_RDWR, false));
