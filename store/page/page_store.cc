@@ -83,6 +83,17 @@ class PageStoreImpl final : public PageStore {
     return objects_->attach(spec, core_);
   }
 
+  [[nodiscard]] HeldObject hold(Object& object) override {
+    auto& held = static_cast<ObjectImpl&>(object);
+    return {held.spec_now(), held.file().duplicate_data(), held.file().duplicate_map()};
+  }
+
+  [[nodiscard]] ObjectRef attach_held(HeldObject held) override {
+    const std::shared_ptr<ObjectImpl> object = objects_->attach(held.spec, core_);
+    if (held.data.valid()) object->file().take(std::move(held.data), std::move(held.map));
+    return object;
+  }
+
   [[nodiscard]] ObjectRef attach_cached(const CachedSpec& spec) override {
     return cache_->attach(spec);
   }

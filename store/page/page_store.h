@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/unique_fd.h"
 #include "store/page/content_hash.h"
 #include "store/page/descriptions.h"
 #include "store/page/eviction.h"
@@ -87,6 +88,14 @@ class DiskReclaimer {
   virtual uint64_t reclaim_files(uint64_t files) = 0;
 };
 
+/// An object that is in use and its open files, for the process that takes the store over, where it
+/// stays readable though its files may have lost their names. Moves, never copies.
+struct HeldObject {
+  ObjectSpec spec;      ///< without its source
+  base::UniqueFd data;  ///< invalid, as `map`, when there was none to be opened
+  base::UniqueFd map;
+};
+
 /// The page store: RAM frames over disk files over sources, for objects that it knows by key and
 /// incarnation. It knows no names; store/tree does.
 ///
@@ -114,6 +123,13 @@ class PageStore {
   /// misses, also for those who hold the object already. Reads a page of the disk at most; a disk
   /// that fails is a cache that is empty.
   [[nodiscard]] virtual ObjectRef attach_cached(const CachedSpec& spec) = 0;
+
+  /// What another process needs to attach_held() an object of this store. Opens its files, if they
+  /// are not open.
+  [[nodiscard]] virtual HeldObject hold(Object& object) = 0;
+  /// As attach(); the files are those that are open, whatever is on disk by their names. They stay
+  /// open for as long as the object is in use.
+  [[nodiscard]] virtual ObjectRef attach_held(HeldObject held) = 0;
 
   /// Keeps what is on disk of a cached object from being evicted, or lets it go again; also before
   /// it is attached. Not remembered beyond this store's life.

@@ -89,6 +89,28 @@ absl::Status ObjectFile::keep_open() {
   return open().status();
 }
 
+base::UniqueFd ObjectFile::duplicate_data() {
+  if (!keep_open().ok()) return {};
+  const absl::StatusOr<OpenFilesRef> files = open();
+  if (!files.ok()) return {};
+  return base::UniqueFd(::fcntl((*files)->data.get(), F_DUPFD_CLOEXEC, 0));
+}
+
+base::UniqueFd ObjectFile::duplicate_map() {
+  const absl::StatusOr<OpenFilesRef> files = open();
+  if (!files.ok() || !(*files)->map.valid()) return {};
+  return base::UniqueFd(::fcntl((*files)->map.get(), F_DUPFD_CLOEXEC, 0));
+}
+
+void ObjectFile::take(base::UniqueFd data, base::UniqueFd map) {
+  auto files = std::make_shared<OpenFiles>();
+  files->data = std::move(data);
+  files->map = std::move(map);
+  absl::MutexLock lock(&mutex_);
+  stays_open_ = true;
+  if (open_ == nullptr) open_ = std::move(files);
+}
+
 void ObjectFile::replace_map(const OpenFilesRef& open, base::UniqueFd map) {
   auto files = std::make_shared<OpenFiles>();
   files->data = base::UniqueFd(::fcntl(open->data.get(), F_DUPFD_CLOEXEC, 0));

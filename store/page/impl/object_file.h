@@ -60,6 +60,13 @@ class ObjectFile {
   /// Opens the files and never closes them before this dies: their names are about to go.
   [[nodiscard]] absl::Status keep_open() ABSL_LOCKS_EXCLUDED(mutex_);
 
+  /// Descriptors of the files, for another process; invalid where there is none to be opened. They
+  /// stay open here.
+  [[nodiscard]] base::UniqueFd duplicate_data() ABSL_LOCKS_EXCLUDED(mutex_);
+  [[nodiscard]] base::UniqueFd duplicate_map() ABSL_LOCKS_EXCLUDED(mutex_);
+  /// These are the files, and stay open, unless others are open already.
+  void take(base::UniqueFd data, base::UniqueFd map) ABSL_LOCKS_EXCLUDED(mutex_);
+
   /// Who opens from now on gets `map`, one that was made again.
   void replace_map(const OpenFilesRef& open, base::UniqueFd map) ABSL_LOCKS_EXCLUDED(mutex_);
 

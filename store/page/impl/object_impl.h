@@ -61,6 +61,13 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
     absl::MutexLock lock(&mutex_);
     inline_map_ = std::move(map);
   }
+  /// What it was made from, with the map that it has now and no source.
+  [[nodiscard]] ObjectSpec spec_now() {
+    ObjectSpec spec = spec_;
+    if (!has_map_file()) spec.inline_map = inline_map();
+    spec.source = nullptr;
+    return spec;
+  }
   /// Its map is damaged and its file does not match its key: not to be tried again.
   [[nodiscard]] bool beyond_repair() const { return beyond_repair_.load(); }
   void set_beyond_repair() { beyond_repair_.store(true); }
