@@ -39,6 +39,8 @@ class File {
   /// Has the content be an image, of which write() and the rest are allowed from then on. What was
   /// read before the call was the blob's. Waits for the disk.
   [[nodiscard]] virtual absl::Status begin_writing() = 0;
+  /// Whether who holds this has begun to write by it.
+  [[nodiscard]] virtual bool is_writing() const = 0;
 
   /// Of a file that is settled, and that nobody has opened for writing: as
   /// page::Object::lend_file(), else FAILED_PRECONDITION. While the lease is held it stays so.

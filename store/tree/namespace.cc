@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <functional>
 #include <utility>
 
 #include "absl/synchronization/mutex.h"
@@ -28,6 +27,7 @@
 #include "store/tree/impl/open_objects.h"
 #include "store/tree/impl/origin_set.h"
 #include "store/tree/impl/tree_edit.h"
+#include "store/tree/impl/tree_handover.h"
 #include "store/tree/impl/tree_scrub.h"
 #include "store/tree/impl/volume_edit.h"
 #include "store/tree/impl/volume_set.h"
@@ -41,23 +41,22 @@ namespace {
 /// need one another; the lock is the first to come and the last to go.
 class CatalogNamespace final : public Namespace {
  public:
-  using Clock = std::function<absl::Time()>;
-
-  CatalogNamespace(const std::filesystem::path& directory, std::shared_ptr<StoreLock> lock,
-                   std::unique_ptr<Ballast> ballast, std::unique_ptr<Catalog> catalog,
-                   page::PageStore& store, const NamespaceOptions& options, const Clock& clock)
-      : lock_(std::move(lock)),
+  /// `options` with a clock and the lock.
+  CatalogNamespace(const NamespaceOptions& options, std::unique_ptr<Ballast> ballast,
+                   std::unique_ptr<Catalog> catalog, page::PageStore& store,
+                   const std::vector<page::Incarnation>& handed)
+      : lock_(options.lock),
         store_(store),
-        clock_(clock),
+        clock_(options.clock),
         ballast_(std::move(ballast)),
         catalog_(std::move(catalog)),
-        edits_(*catalog_, store, listeners_, directory / "described"),
+        edits_(*catalog_, store, listeners_, options.path / "described"),
         unnamed_ttl_(options.unnamed_ttl),
-        origins_(options.origins, store, clock),
-        volumes_(*this, *catalog_, edits_, *ballast_, directory,
-                 {options.volume_bytes, store.stats().disk_reserve_bytes}, clock),
-        file_volumes_(*catalog_, directory, {volumes_.workers(), volumes_.budget()}),
-        names_(*catalog_, edits_, *ballast_, clock),
+        origins_(options.origins, store, clock_),
+        volumes_(*this, *catalog_, edits_, *ballast_, options.path,
+                 {options.volume_bytes, store.stats().disk_reserve_bytes}, clock_),
+        file_volumes_(*catalog_, options.path, {volumes_.workers(), volumes_.budget()}, handed),
+        names_(*catalog_, edits_, *ballast_, clock_),
         inodes_({.names = *this,
                  .open_settled = [this](NodeId node) { return open_settled(node); },
                  .store = store,
@@ -69,18 +68,19 @@ class CatalogNamespace final : public Namespace {
                  .workers = volumes_.workers(),
                  .append_threads = append_threads_,
                  .listeners = listeners_,
-                 .clock = clock},
+                 .clock = clock_},
                 options.settle_after),
         editor_(names_, inodes_, origins_),
         housekeeper_(*catalog_, store, edits_, *ballast_, open_objects_, {volumes_, file_volumes_},
-                     {unnamed_ttl_, clock}) {
+                     {unnamed_ttl_, clock_}) {
     edits_.set_on_gone([this](const GoneFile& file) { inodes_.on_gone(file); });
   }
 
   /// Before any other call.
-  [[nodiscard]] absl::Status begin() {
+  [[nodiscard]] absl::Status begin(TreeHandover handed) {
     BLOBCACHE_RETURN_IF_ERROR(volumes_.count());
-    return inodes_.begin();
+    BLOBCACHE_RETURN_IF_ERROR(inodes_.begin());
+    return std::move(handed).give(handed_parts(), held_);
   }
 
   absl::StatusOr<Node> resolve(std::string_view path) override;
@@ -88,7 +88,9 @@ class CatalogNamespace final : public Namespace {
   absl::StatusOr<Node> stat(NodeId node) override;
   absl::StatusOr<std::vector<NamedNode>> list(NodeId directory, uint64_t cookie,
                                               size_t limit) override;
-  absl::StatusOr<page::ObjectRef> open(NodeId node) override;
+  absl::StatusOr<page::ObjectRef> open(NodeId node) override {
+    return held_.or_held(node, open_now(node));
+  }
   absl::StatusOr<std::shared_ptr<volume::Image>> open_image(NodeId node) override;
   absl::StatusOr<std::string> origin_of(NodeId node) override {
     return OriginSet::has(node) ? origins_.origin_of(node) : std::string();
@@ -112,17 +114,26 @@ class CatalogNamespace final : public Namespace {
   Volumes& volumes() override { return volumes_; }
   NameEditor& editor() override { return editor_; }
   Files& files() override { return inodes_; }
+  absl::StatusOr<base::Parcel> hand_over(const std::vector<OpenNode>& open) override {
+    return pack_tree(handed_parts(), open);
+  }
+  void end_take_over() override {
+    held_.clear();
+    inodes_.end_take_over();
+  }
   absl::Status scrub(std::string_view path, ScrubWatcher& watcher) override;
   absl::Status collect_garbage(const GarbageOptions& options, GarbageWatcher& watcher) override;
   absl::StatusOr<Counts> counts() override;
   absl::StatusOr<Space> space() override;
 
  private:
+  HandedParts handed_parts() { return {*catalog_, store_, inodes_, origins_}; }
   [[nodiscard]] Aging aging() const { return {clock_(), unnamed_ttl_}; }
   absl::Status check_bind_path(std::string_view path, const Creator& creator);
   absl::Status check_ours(std::string_view path, const PathNames& names, std::string_view why);
   Node live(Node node);
   absl::StatusOr<std::vector<NamedNode>> list_rows(NodeId directory, uint64_t cookie, size_t limit);
+  absl::StatusOr<page::ObjectRef> open_now(NodeId node);
   absl::StatusOr<page::ObjectRef> open_settled(NodeId node);
   absl::Status settle(std::string_view path);
   absl::StatusOr<Node> set_pin(std::string_view path, bool pinned);
@@ -131,9 +142,10 @@ class CatalogNamespace final : public Namespace {
 
   const std::shared_ptr<StoreLock> lock_;
   page::PageStore& store_;
-  const Clock clock_;
+  const decltype(NamespaceOptions::clock) clock_;
   ListenerList listeners_;
   OpenObjects open_objects_;
+  HeldBlobs held_;
   const std::unique_ptr<Ballast> ballast_;
   const std::unique_ptr<Catalog> catalog_;
   AppendThreads append_threads_{AppendThreads::most_for_this_machine()};
@@ -229,7 +241,7 @@ absl::StatusOr<std::vector<NamedNode>> CatalogNamespace::list_rows(NodeId direct
   return entries;
 }
 
-absl::StatusOr<page::ObjectRef> CatalogNamespace::open(NodeId node) {
+absl::StatusOr<page::ObjectRef> CatalogNamespace::open_now(NodeId node) {
   if (OriginSet::has(node)) return origins_.open(node);
   // Between the two looks somebody may begin to write, or a file settle.
   constexpr int kMostTries = 100;
@@ -471,19 +483,21 @@ absl::StatusOr<Namespace::Space> CatalogNamespace::space() {
 
 absl::StatusOr<std::unique_ptr<Namespace>> Namespace::open(const NamespaceOptions& options,
                                                            page::PageStore& store) {
-  std::shared_ptr<StoreLock> lock = options.lock;
-  if (lock == nullptr) {
-    BLOBCACHE_ASSIGN_OR_RETURN(lock, StoreLock::acquire(options.path));
+  NamespaceOptions whole = options;
+  if (whole.clock == nullptr) whole.clock = absl::Now;
+  if (whole.lock == nullptr) {
+    BLOBCACHE_ASSIGN_OR_RETURN(whole.lock, StoreLock::acquire(options.path));
   }
+  BLOBCACHE_ASSIGN_OR_RETURN(TreeHandover handed, TreeHandover::read(options.handed_over));
   auto ballast = std::make_unique<Ballast>(options.path / "ballast");
-  BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<Catalog> catalog,
-                             open_catalog(options.path, store, *ballast, lock->ended_cleanly()));
+  BLOBCACHE_ASSIGN_OR_RETURN(
+      std::unique_ptr<Catalog> catalog,
+      open_catalog(options.path, store, *ballast, whole.lock->ended_cleanly()));
   BLOBCACHE_ASSIGN_OR_RETURN(const Totals totals, catalog->read()->totals());
   store.restore_usage(totals.kept_disk_bytes, totals.cached_disk_bytes);
-  auto names = std::make_unique<CatalogNamespace>(options.path, std::move(lock), std::move(ballast),
-                                                  std::move(catalog), store, options,
-                                                  options.clock ? options.clock : absl::Now);
-  BLOBCACHE_RETURN_IF_ERROR(names->begin());
+  auto names = std::make_unique<CatalogNamespace>(whole, std::move(ballast), std::move(catalog),
+                                                  store, handed.volumes());
+  BLOBCACHE_RETURN_IF_ERROR(names->begin(std::move(handed)));
   return names;
 }
 

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/parcel.h"
 #include "store/page/object.h"
 #include "store/page/page_store.h"
 #include "store/tree/blob_writer.h"
@@ -99,6 +100,8 @@ struct NamespaceOptions {
   std::function<absl::Time()> clock;             ///< absent: the system's; any thread may call it
   std::shared_ptr<StoreLock> lock;               ///< held already; absent: open() takes it
   std::vector<std::shared_ptr<Origin>> origins;  ///< each name once
+  /// What hand_over() gave in the process before, which this one takes over from.
+  const base::Parcel* handed_over = nullptr;
 };
 
 /// Which names somebody may bind anew.
@@ -113,6 +116,12 @@ struct Creator {
   uid_t uid = 0;
   gid_t gid = 0;
   MayReplace may_replace = MayReplace::kOwn;
+};
+
+/// A node that a door has open, and its object, if it is an object that the door has. Value type.
+struct OpenNode {
+  NodeId node = 0;
+  page::ObjectRef object;
 };
 
 class Files;
@@ -263,6 +272,18 @@ class Namespace {
   // and files.h.
   [[nodiscard]] virtual NameEditor& editor() = 0;
   [[nodiscard]] virtual Files& files() = 0;
+
+  // For a process that takes the store over from another one, so that what doors have open lives on
+  // there under the same nodes.
+  /// Packs what is in no catalog: files that have no name any more and are open, blobs of `open`
+  /// that are forgotten, and the nodes of origins. For when the doors do nothing any more. What
+  /// they hold may be let go of then, and nothing of it is removed; nothing settles any more.
+  [[nodiscard]] virtual absl::StatusOr<base::Parcel> hand_over(
+      const std::vector<OpenNode>& /*open*/) {
+    return base::Parcel();
+  }
+  /// The doors have opened again what they had open: what they did not is let go of.
+  virtual void end_take_over() {}
 };
 
 }  // namespace blobcache::tree

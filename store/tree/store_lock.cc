@@ -54,6 +54,17 @@ absl::Status refuse_directory(int error, const std::filesystem::path& directory,
   return base::errno_error(error, fmt::format("{}: cannot write {}", store, file.string()));
 }
 
+/// Says whose the lock is.
+absl::Status write_holder(int fd, const std::filesystem::path& file) {
+  const std::string pid = fmt::format("{}\n", ::getpid());
+  // In this order, so that a file that has its room already needs none of a full disk.
+  if (::pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size()) ||
+      ::ftruncate(fd, static_cast<off_t>(pid.size())) != 0) {
+    return base::errno_error(errno, fmt::format("cannot write {}", file.string()));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<StoreLock>> StoreLock::acquire(
@@ -72,13 +83,27 @@ absl::StatusOr<std::shared_ptr<StoreLock>> StoreLock::acquire(
         fmt::format("the store {} is in use by {}", directory.string(), holder(fd.get())));
   }
   const bool ended_cleanly = holder_number(fd.get()).empty();
-  const std::string pid = fmt::format("{}\n", ::getpid());
-  // In this order, so that a file that has its room already needs none of a full disk.
-  if (::pwrite(fd.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size()) ||
-      ::ftruncate(fd.get(), static_cast<off_t>(pid.size())) != 0) {
-    return base::errno_error(errno, fmt::format("cannot write {}", file.string()));
-  }
+  BLOBCACHE_RETURN_IF_ERROR(write_holder(fd.get(), file));
   return std::make_shared<StoreLock>(std::move(fd), std::move(folder), ended_cleanly);
+}
+
+absl::StatusOr<std::shared_ptr<StoreLock>> StoreLock::take_over(base::ParcelReader& parcel,
+                                                                bool ended_cleanly) {
+  base::UniqueFd file = parcel.descriptor();
+  base::UniqueFd folder = parcel.descriptor();
+  BLOBCACHE_RETURN_IF_ERROR(base::annotate(parcel.status(), "the store's lock"));
+  if (!file.valid() || !folder.valid()) return absl::DataLossError("the store's lock is missing");
+  BLOBCACHE_RETURN_IF_ERROR(write_holder(file.get(), "the store's lock"));
+  return std::make_shared<StoreLock>(std::move(file), std::move(folder), ended_cleanly);
+}
+
+absl::Status StoreLock::hand_over(base::ParcelWriter& parcel) const {
+  for (const base::UniqueFd* each : {&file_, &directory_}) {
+    base::UniqueFd copy(::fcntl(each->get(), F_DUPFD_CLOEXEC, 0));
+    if (!copy.valid()) return base::errno_error(errno, "the store's lock");
+    parcel.add_descriptor(std::move(copy));
+  }
+  return absl::OkStatus();
 }
 
 StoreLock::~StoreLock() {

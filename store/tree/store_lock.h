@@ -4,7 +4,9 @@
 #include <memory>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/parcel.h"
 #include "base/unique_fd.h"
 
 namespace blobcache::tree {
@@ -22,6 +24,13 @@ class StoreLock {
   /// `directory` is no directory; else why it cannot be written.
   [[nodiscard]] static absl::StatusOr<std::shared_ptr<StoreLock>> acquire(
       const std::filesystem::path& directory);
+
+  /// The lock of the process before, which handed it over: nobody else can have had it meanwhile.
+  /// Else as acquire(). `ended_cleanly` is for who knows that.
+  [[nodiscard]] static absl::StatusOr<std::shared_ptr<StoreLock>> take_over(
+      base::ParcelReader& parcel, bool ended_cleanly);
+  /// For the process that takes over. The store stays locked as long as the parcel is there.
+  [[nodiscard]] absl::Status hand_over(base::ParcelWriter& parcel) const;
 
   /// Use acquire(). Both are locked.
   StoreLock(base::UniqueFd file, base::UniqueFd directory, bool ended_cleanly)

@@ -235,6 +235,8 @@ absl::Status FakeFile::begin_writing() {
   return absl::OkStatus();
 }
 
+bool FakeFile::is_writing() const { return image() != nullptr; }
+
 volume::Done FakeFile::telling(uint64_t offset, uint64_t length, volume::Done done) {
   return [this, offset, length, done = std::move(done)](absl::Status status) mutable {
     tree::NodeId id = 0;

@@ -63,6 +63,7 @@ class FakeFile final : public tree::File {
   absl::StatusOr<page::LentFile> lend_file() override;
   std::shared_ptr<const void> keep_lent() override { return nullptr; }
   absl::Status reserve_writing() override { return absl::OkStatus(); }
+  bool is_writing() const override;
   void write(uint64_t offset, absl::Span<const std::byte> bytes, volume::Done done) override;
   void append(absl::Span<const std::byte> bytes, Placed placed, volume::Done done) override;
   void write_zeroes(uint64_t offset, uint64_t length, volume::ZeroFlags flags,

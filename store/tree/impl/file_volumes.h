@@ -37,8 +37,12 @@ class FileVolumes {
     volume::SpaceBudget& budget;
   };
 
-  FileVolumes(Catalog& catalog, const std::filesystem::path& store, const Shared& shared)
-      : catalog_(catalog), folder_(store / "writing"), shared_(shared) {}
+  /// `handed` are those of the process before that no row knows; they are to be opened.
+  FileVolumes(Catalog& catalog, const std::filesystem::path& store, const Shared& shared,
+              const std::vector<page::Incarnation>& handed)
+      : catalog_(catalog), folder_(store / "writing"), shared_(shared) {
+    for (const page::Incarnation& incarnation : handed) ours_[incarnation.hex()] = {.open = true};
+  }
   /// Removes what is to be removed.
   ~FileVolumes();
   FileVolumes(const FileVolumes&) = delete;

@@ -28,6 +28,11 @@ VolumeRow Inode::volume_row() const {
   return written_.row;
 }
 
+page::ObjectRef Inode::base() const {
+  const absl::ReaderMutexLock lock(&mutex_);
+  return written_.base;
+}
+
 void Inode::be_written(WrittenTo written, absl::Time modified) {
   set_modified(modified);
   const absl::MutexLock lock(&mutex_);

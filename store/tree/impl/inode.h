@@ -20,6 +20,7 @@ namespace blobcache::tree {
 struct WrittenTo {
   VolumeRow row;
   std::shared_ptr<volume::Volume> volume;
+  page::ObjectRef base;  ///< what the volume is over; null: nothing
 };
 
 /// What a file under writing takes of the disk: its own pages, and those that it shows of the blob
@@ -46,6 +47,9 @@ class Inode {
   [[nodiscard]] std::shared_ptr<volume::Volume> volume() const ABSL_LOCKS_EXCLUDED(mutex_);
   /// Its row; of one that is not settled.
   [[nodiscard]] VolumeRow volume_row() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  /// What its volume is over; null: nothing, or it is settled.
+  [[nodiscard]] page::ObjectRef base() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   /// The bytes are these from now on. What was under way goes on with what it began with.
   void be_written(WrittenTo written, absl::Time modified) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -78,13 +82,14 @@ class Inode {
 
   // The table's, under its lock.
   struct Use {
-    uint32_t handles = 0;    ///< who has it open
-    uint32_t writers = 0;    ///< those of them that write, or are about to
-    uint64_t writings = 0;   ///< how many have begun to write, ever
-    uint32_t reserved = 0;   ///< handles that may begin to write
-    uint32_t lent = 0;       ///< leases of the blob's file: nobody begins to write
-    bool switching = false;  ///< is being made settled: nobody begins to write
-    bool gone = false;       ///< the node has no name left, and no row
+    uint32_t handles = 0;      ///< who has it open
+    uint32_t writers = 0;      ///< those of them that write, or are about to
+    uint64_t writings = 0;     ///< how many have begun to write, ever
+    uint32_t reserved = 0;     ///< handles that may begin to write
+    uint32_t lent = 0;         ///< leases of the blob's file: nobody begins to write
+    bool switching = false;    ///< is being made settled: nobody begins to write
+    bool gone = false;         ///< the node has no name left, and no row
+    bool handed_over = false;  ///< another process has it from now on
   };
   Use use;
 

@@ -86,7 +86,8 @@ InodeTable::~InodeTable() {
   {
     const absl::MutexLock lock(&mutex_);
     for (const auto& [node, inode] : inodes_) {
-      if (!inode->use.gone && inode->volume() != nullptr) left.push_back(inode);
+      const bool stays = !inode->use.gone || inode->use.handed_over;
+      if (stays && inode->volume() != nullptr) left.push_back(inode);
     }
     inodes_.clear();
   }
@@ -96,6 +97,7 @@ InodeTable::~InodeTable() {
       spdlog::error("closing a file that is not settled: {}", base::message(status));
     }
   });
+  std::erase_if(left, [](const InodeRef& inode) { return inode->use.handed_over; });
   note_all(left);
 }
 
@@ -171,6 +173,7 @@ absl::StatusOr<WrittenTo> InodeTable::open_written(const FileRow& file, const Vo
   if (written.row.base) {
     BLOBCACHE_ASSIGN_OR_RETURN(base, parts_.open_settled(blob_node(*written.row.base)));
   }
+  written.base = base;
   const page::Incarnation& incarnation = written.row.incarnation;
   absl::StatusOr<std::shared_ptr<volume::Volume>> opened = parts_.volumes.open(incarnation, base);
   if (absl::IsNotFound(opened.status())) {
@@ -360,6 +363,7 @@ absl::Status InodeTable::make_written(const InodeRef& inode) {
   written.row.created = parts_.clock();
   const page::Incarnation& incarnation = written.row.incarnation;
   BLOBCACHE_ASSIGN_OR_RETURN(written.volume, parts_.volumes.create(incarnation, now.object));
+  written.base = now.object;
   absl::Time modified = written.row.created;
   const auto edit = [&](CatalogWriter& catalog, Effects& /*effects*/) -> absl::Status {
     BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<FileRow> settled,
@@ -386,7 +390,7 @@ absl::Status InodeTable::make_written(const InodeRef& inode) {
 }
 
 bool InodeTable::drop_if_over(const InodeRef& inode) {
-  if (inode->use.handles > 0 || inode->use.switching) return false;
+  if (inode->use.handles > 0 || inode->use.switching || inode->use.handed_over) return false;
   const bool is_written = inode->volume() != nullptr;
   if (is_written && !inode->use.gone) return false;
   const auto at = inodes_.find(inode->id());

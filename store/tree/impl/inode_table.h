@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "base/parcel.h"
 #include "store/page/object.h"
 #include "store/page/page_store.h"
 #include "store/tree/files.h"
@@ -95,6 +96,22 @@ class InodeTable final : public Files, private SettleWork {
       ABSL_LOCKS_EXCLUDED(mutex_);
   /// A file lost its last name, and its row is gone.
   void on_gone(const GoneFile& file) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  /// A file without a name, of the process before. Moves, never copies.
+  struct HandedFile {
+    Node node;
+    absl::Time modified;
+    std::optional<page::Incarnation> volume;  ///< of one that is written to
+    std::optional<page::HeldObject> object;   ///< its bytes, or what the volume is over
+  };
+  /// Settles no more, and packs the files without a name, which whoever has them open may close
+  /// then: nothing of them is removed any more.
+  void hand_over(base::ParcelWriter& parcel) ABSL_LOCKS_EXCLUDED(mutex_);
+  [[nodiscard]] static std::vector<HandedFile> read_handed(base::ParcelReader& parcel);
+  /// Has such a file again, for who opens its node. After begin(), and before any other call.
+  [[nodiscard]] absl::Status take_over_handed(HandedFile file) ABSL_LOCKS_EXCLUDED(mutex_);
+  /// Lets go of those that nobody has opened by now.
+  void end_take_over() ABSL_LOCKS_EXCLUDED(mutex_);
 
   /// What a file holds at this moment, as a blob: the file settles for it, or, when somebody writes
   /// to it, its present state is put beside it. Null for one that is settled. Reads all of it.

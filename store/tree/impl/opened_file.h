@@ -38,6 +38,7 @@ class OpenedFile final : public File {
   [[nodiscard]] absl::StatusOr<page::LentFile> lend_file() override;
   [[nodiscard]] std::shared_ptr<const void> keep_lent() override;
   [[nodiscard]] absl::Status reserve_writing() override;
+  [[nodiscard]] bool is_writing() const override { return writes_.load(); }
   void write(uint64_t offset, absl::Span<const std::byte> bytes, volume::Done done) override;
   void append(absl::Span<const std::byte> bytes, Placed placed, volume::Done done) override;
   void write_zeroes(uint64_t offset, uint64_t length, volume::ZeroFlags flags,

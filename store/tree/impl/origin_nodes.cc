@@ -10,6 +10,7 @@
 #include "absl/types/span.h"
 #include "store/page/object_key.h"
 #include "store/tree/digest.h"
+#include "store/tree/handover.h"
 #include "store/tree/impl/node_ids.h"
 
 namespace blobcache::tree {
@@ -80,11 +81,15 @@ NodeId OriginNodes::note(OriginNode node) {
     by_use_.splice(by_use_.begin(), by_use_, at->second.place);
     return id;
   }
+  insert(id, std::move(node));
+  return id;
+}
+
+void OriginNodes::insert(NodeId id, OriginNode node) {
   bytes_ += bytes_of(node);
   by_use_.push_front(id);
   nodes_.emplace(id, Slot{std::move(node), by_use_.begin()});
   while (bytes_ > most_bytes_ && by_use_.size() > 1) forget_oldest();
-  return id;
 }
 
 void OriginNodes::forget_oldest() {
@@ -100,6 +105,45 @@ std::optional<OriginNode> OriginNodes::find(NodeId id) {
   if (at == nodes_.end()) return std::nullopt;
   by_use_.splice(by_use_.begin(), by_use_, at->second.place);
   return at->second.node;
+}
+
+void OriginNodes::hand_over(base::ParcelWriter& parcel) const {
+  const absl::MutexLock lock(&mutex_);
+  parcel.add_number(salt_);
+  parcel.add_number(by_use_.size());
+  // The last used one last, as they are to be remembered.
+  for (auto id = by_use_.rbegin(); id != by_use_.rend(); ++id) {
+    const OriginNode& node = nodes_.find(*id)->second.node;
+    const OriginEntry& entry = node.entry;
+    parcel.add_number(*id);
+    parcel.add_text(node.origin->name());
+    parcel.add_text(node.path);
+    parcel.add_time(node.seen);
+    parcel.add_text(entry.name);
+    parcel.add_number(static_cast<uint64_t>(entry.kind));
+    parcel.add_number(entry.size_bytes);
+    parcel.add_time(entry.modified);
+    add_key(parcel, entry.version);
+  }
+}
+
+void OriginNodes::take_over(base::ParcelReader& parcel,
+                            absl::FunctionRef<std::shared_ptr<Origin>(std::string_view)> find) {
+  const absl::MutexLock lock(&mutex_);
+  salt_ = parcel.number();
+  for (size_t left = parcel.count(); left > 0 && parcel.status().ok(); --left) {
+    OriginNode node;
+    const NodeId id = parcel.number();
+    node.origin = find(parcel.text());
+    node.path = parcel.text();
+    node.seen = parcel.time();
+    node.entry.name = parcel.text();
+    node.entry.kind = static_cast<OriginEntry::Kind>(parcel.number());
+    node.entry.size_bytes = parcel.number();
+    node.entry.modified = parcel.time();
+    node.entry.version = read_key(parcel);
+    if (node.origin != nullptr && !nodes_.contains(id)) insert(id, std::move(node));
+  }
 }
 
 size_t OriginNodes::size() const {

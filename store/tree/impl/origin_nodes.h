@@ -10,8 +10,10 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "base/parcel.h"
 #include "store/tree/namespace.h"
 #include "store/tree/origin.h"
 
@@ -53,6 +55,13 @@ class OriginNodes {
   [[nodiscard]] std::optional<OriginNode> find(NodeId id) ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] size_t size() const ABSL_LOCKS_EXCLUDED(mutex_);
 
+  /// What is remembered, for the process that takes over: there each node has its number still.
+  void hand_over(base::ParcelWriter& parcel) const ABSL_LOCKS_EXCLUDED(mutex_);
+  /// Before any other call; `find` has the origins by their names. What is of none is left out.
+  void take_over(base::ParcelReader& parcel,
+                 absl::FunctionRef<std::shared_ptr<Origin>(std::string_view)> find)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
  private:
   struct Slot {
     OriginNode node;
@@ -62,6 +71,7 @@ class OriginNodes {
   [[nodiscard]] static size_t bytes_of(const OriginNode& node) {
     return kNodeBytes + node.path.size() + node.entry.target.size();
   }
+  void insert(NodeId id, OriginNode node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void forget_oldest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const size_t most_bytes_;

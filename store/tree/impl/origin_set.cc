@@ -309,6 +309,13 @@ absl::StatusOr<Evicted> OriginSet::evict(const PathNames& names, EvictFrom from)
   return evicted;
 }
 
+void OriginSet::take_over(base::ParcelReader& parcel) {
+  nodes_.take_over(parcel, [this](std::string_view name) -> std::shared_ptr<Origin> {
+    const Place* const place = find(name);
+    return place == nullptr ? nullptr : place->origin;
+  });
+}
+
 bool OriginSet::run(const Place* place, absl::AnyInvocable<void()> call) {
   if (place != nullptr) return place->calls->run(std::move(call));
   call();

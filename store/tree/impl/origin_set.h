@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/parcel.h"
 #include "store/page/object.h"
 #include "store/page/page_store.h"
 #include "store/tree/evict.h"
@@ -61,6 +62,11 @@ class OriginSet {
   [[nodiscard]] absl::StatusOr<std::string> read_symlink(NodeId node);
   /// As Namespace::origin_of().
   [[nodiscard]] absl::StatusOr<std::string> origin_of(NodeId node);
+
+  /// The numbers of nodes, for the process that takes over, and those of the process before, before
+  /// any other call. A parcel that is damaged is told by its reader.
+  void hand_over(base::ParcelWriter& parcel) const { nodes_.hand_over(parcel); }
+  void take_over(base::ParcelReader& parcel);
 
   /// Whether there is an origin of that name.
   [[nodiscard]] bool knows(std::string_view name) const { return find(name) != nullptr; }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "base/parcel.h"
 #include "base/status.h"
 #include "store/page/page_store.h"
 #include "store/tree/digest.h"
@@ -100,6 +101,7 @@ class TreeFixture {
   uint64_t volume_bytes = uint64_t{1} << 30;
   absl::Duration settle_after = absl::Hours(1);  ///< never, as far as a test goes
   std::vector<std::shared_ptr<Origin>> origins;
+  const base::Parcel* handed_over = nullptr;
 
   void open() {
     page::PageStoreOptions options;
@@ -137,6 +139,7 @@ class TreeFixture {
     options.volume_bytes = volume_bytes;
     options.settle_after = settle_after;
     options.origins = origins;
+    options.handed_over = handed_over;
     options.clock = [this] { return clock_.now(); };
     return options;
   }

@@ -1,0 +1,96 @@
+#include "store/tree/impl/tree_handover.h"
+
+#include <spdlog/spdlog.h>
+
+#include <optional>
+
+#include "absl/container/flat_hash_set.h"
+#include "base/status.h"
+#include "store/tree/handover.h"
+#include "store/tree/impl/node_ids.h"
+
+namespace blobcache::tree {
+namespace {
+
+/// Those of `open` that are blobs which the catalog has forgotten, each once.
+absl::StatusOr<std::vector<OpenNode>> forgotten_blobs(Catalog& catalog,
+                                                      const std::vector<OpenNode>& open) {
+  std::vector<OpenNode> forgotten;
+  absl::flat_hash_set<NodeId> seen;
+  Catalog::Lease reader = catalog.read();
+  for (const OpenNode& each : open) {
+    const std::optional<int64_t> blob = blob_of_node(each.node);
+    if (!blob || each.object == nullptr || !seen.insert(each.node).second) continue;
+    BLOBCACHE_ASSIGN_OR_RETURN(const std::optional<BlobRow> row, reader->find_blob_by_id(*blob));
+    if (!row) forgotten.push_back(each);
+  }
+  return forgotten;
+}
+
+}  // namespace
+
+absl::StatusOr<page::ObjectRef> HeldBlobs::or_held(NodeId node,
+                                                   absl::StatusOr<page::ObjectRef> found) const {
+  if (!absl::IsNotFound(found.status())) return found;
+  const absl::MutexLock lock(&mutex_);
+  const auto at = objects_.find(node);
+  if (at == objects_.end()) return found;
+  return at->second;
+}
+
+absl::StatusOr<base::Parcel> pack_tree(const HandedParts& parts,
+                                       const std::vector<OpenNode>& open) {
+  base::ParcelWriter parcel;
+  parts.inodes.hand_over(parcel);
+  BLOBCACHE_ASSIGN_OR_RETURN(const std::vector<OpenNode> forgotten,
+                             forgotten_blobs(parts.catalog, open));
+  parcel.add_number(forgotten.size());
+  for (const OpenNode& each : forgotten) {
+    parcel.add_number(each.node);
+    add_held(parcel, parts.store.hold(*each.object));
+  }
+  base::ParcelWriter origins;
+  parts.origins.hand_over(origins);
+  parcel.add_parcel(std::move(origins).take());
+  return std::move(parcel).take();
+}
+
+absl::StatusOr<TreeHandover> TreeHandover::read(const base::Parcel* parcel) {
+  TreeHandover handed;
+  if (parcel == nullptr) return handed;
+  base::ParcelReader reader(*parcel);
+  handed.files = InodeTable::read_handed(reader);
+  for (size_t left = reader.count(); left > 0 && reader.status().ok(); --left) {
+    const NodeId node = reader.number();
+    handed.blobs.emplace_back(node, read_held(reader));
+  }
+  handed.origins = reader.parcel();
+  BLOBCACHE_RETURN_IF_ERROR(base::annotate(reader.end(), "what the tree was handed over"));
+  return handed;
+}
+
+std::vector<page::Incarnation> TreeHandover::volumes() const {
+  std::vector<page::Incarnation> all;
+  for (const InodeTable::HandedFile& file : files) {
+    if (file.volume) all.push_back(*file.volume);
+  }
+  return all;
+}
+
+absl::Status TreeHandover::give(const HandedParts& parts, HeldBlobs& held) && {
+  for (InodeTable::HandedFile& file : files) {
+    const NodeId node = file.node.id;
+    const absl::Status status = parts.inodes.take_over_handed(std::move(file));
+    if (!status.ok()) {
+      spdlog::error("node {}, which has no name, was open, and cannot be had again: {}", node,
+                    base::message(status));
+    }
+  }
+  for (auto& [node, object] : blobs) held.note(node, parts.store.attach_held(std::move(object)));
+  if (origins.bytes.empty()) return absl::OkStatus();
+  base::ParcelReader reader(origins);
+  parts.origins.take_over(reader);
+  return base::annotate(reader.end(), "what the origins were handed over");
+}
+
+}  // namespace blobcache::tree
