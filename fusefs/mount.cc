@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,9 +26,11 @@
 #include "fusefs/impl/fuse.h"
 #include "fusefs/impl/fuse_log.h"
 #include "fusefs/impl/invalidator.h"
+#include "fusefs/impl/mount_parcel.h"
 #include "fusefs/impl/mountpoint.h"
 #include "fusefs/impl/operations.h"
 #include "fusefs/impl/passthrough.h"
+#include "fusefs/impl/request_gate.h"
 #include "fusefs/impl/threads.h"
 #include "fusefs/impl/write_rules.h"
 #include "store/page/geometry.h"
@@ -103,7 +106,7 @@ unsigned worker_count() { return std::clamp(2 * std::thread::hardware_concurrenc
 class MountImpl final : public Mount, private KernelCache {
  public:
   MountImpl(const MountOptions& options, std::filesystem::path mountpoint, tree::Namespace& names,
-            const Operations::Places& places, std::function<void()> on_end)
+            const Operations::Places& places, std::function<void()> on_end, std::string device = "")
       : options_(options),
         mountpoint_(std::move(mountpoint)),
         names_(names),
@@ -117,11 +120,18 @@ class MountImpl final : public Mount, private KernelCache {
             Operations::Limits{static_cast<uint32_t>(options.max_request_bytes),
                                options.max_background, options.async_direct, options.read_only,
                                options.passthrough, worker_count() / 2,
-                               options.writeback_cache}) {}
+                               options.writeback_cache}),
+        device_(std::move(device)) {}
   ~MountImpl() override { unmount(); }
 
   [[nodiscard]] absl::Status mount();
+  [[nodiscard]] absl::Status go_on(base::ParcelReader& parcel);
   void unmount() override;
+  absl::Status pause(absl::Time deadline) override;
+  void resume() override;
+  std::vector<tree::OpenNode> open_objects() const override { return operations_.open_objects(); }
+  absl::StatusOr<base::Parcel> hand_over() override;
+  dev_t device() const override { return parse_device(device_); }
   [[nodiscard]] const std::filesystem::path& mountpoint() const override { return mountpoint_; }
   [[nodiscard]] base::DoorStats stats() const override { return operations_.stats(); }
 
@@ -129,6 +139,9 @@ class MountImpl final : public Mount, private KernelCache {
   enum class State : uint8_t { kServing, kEnded, kUnmounting };
 
   [[nodiscard]] absl::Status make_session();
+  [[nodiscard]] absl::Status mount_session();
+  [[nodiscard]] absl::Status read_through_gate(int device);
+  void start_threads();
   [[nodiscard]] absl::Status wait_until_served();
   void serve();
   void write_mappings_back();
@@ -152,7 +165,7 @@ class MountImpl final : public Mount, private KernelCache {
   std::atomic<State> state_{State::kServing};
   absl::Notification loop_ended_;
   std::thread loop_;
-  absl::Mutex unmount_mutex_;  // held for the whole of unmount()
+  absl::Mutex unmount_mutex_;  // held for the whole of unmount(), pause() and hand_over()
   bool unmounted_ ABSL_GUARDED_BY(unmount_mutex_) = false;
 };
 
@@ -196,6 +209,11 @@ absl::Status MountImpl::make_session() {
     return base::error(absl::StatusCode::kInternal,
                        fmt::format("cannot make a FUSE session: {}", said.text()));
   }
+  return absl::OkStatus();
+}
+
+absl::Status MountImpl::mount_session() {
+  const FuseLogCapture said;
   if (fuse_session_mount(session_.get(), mountpoint_.c_str()) == 0) return absl::OkStatus();
   const bool denied = said.text().find(std::strerror(EPERM)) != std::string::npos;
   return base::error(denied ? absl::StatusCode::kPermissionDenied : absl::StatusCode::kUnavailable,
@@ -203,12 +221,34 @@ absl::Status MountImpl::make_session() {
                                  said.text().empty() ? "see what fusermount3 said" : said.text()));
 }
 
+/// Has libfuse read requests from the device and write answers to it through the gate.
+absl::Status MountImpl::read_through_gate(int device) {
+  fuse_custom_io calls = {};
+  calls.read = [](int from, void* into, size_t size, void* operations) {
+    return static_cast<Operations*>(operations)->gate().read(from, into, size);
+  };
+  calls.writev = [](int to, iovec* pieces, int count, void* operations) {
+    return static_cast<Operations*>(operations)->gate().write(to, pieces, count);
+  };
+  operations_.attach(device);
+  if (fuse_session_custom_io(session_.get(), &calls, device) == 0) return absl::OkStatus();
+  return absl::InternalError("libfuse takes no calls of ours");
+}
+
 absl::Status MountImpl::mount() {
   BLOBCACHE_RETURN_IF_ERROR(make_session());
+  BLOBCACHE_RETURN_IF_ERROR(mount_session());
+  BLOBCACHE_RETURN_IF_ERROR(read_through_gate(fuse_session_fd(session_.get())));
   std::optional<MountEntry> entry;
   BLOBCACHE_ASSIGN_OR_RETURN(entry, mounted_at(mountpoint_));
   if (entry.has_value()) device_ = entry->device;
-  operations_.attach(fuse_session_fd(session_.get()));
+  start_threads();
+  BLOBCACHE_RETURN_IF_ERROR(wait_until_served());
+  raise_readahead();
+  return absl::OkStatus();
+}
+
+void MountImpl::start_threads() {
   names_.add_listener(&invalidator_);
   invalidator_.start();
   loop_ = std::thread([this] {
@@ -216,9 +256,6 @@ absl::Status MountImpl::mount() {
     wake_signal_.admit();
     serve();
   });
-  BLOBCACHE_RETURN_IF_ERROR(wait_until_served());
-  raise_readahead();
-  return absl::OkStatus();
 }
 
 absl::Status MountImpl::wait_until_served() {
@@ -285,7 +322,9 @@ void MountImpl::write_mappings_back() {
 /// Ends the workers: they finish the requests that they have and take no more.
 void MountImpl::end_loop() {
   if (!loop_.joinable()) return;
+  operations_.gate().close();  // libfuse drops what is read once it was told to exit
   fuse_session_exit(session_.get());
+  operations_.gate().dismiss();
   do {  // again, since it may have been just about to wait
     wake_signal_.send(loop_.native_handle());
   } while (!loop_ended_.WaitForNotificationWithTimeout(absl::Milliseconds(10)));
@@ -314,6 +353,101 @@ void MountImpl::detach() {
   if (!status.ok()) {
     spdlog::warn("fuse: cannot unmount {}: {}", mountpoint_.string(), base::message(status));
   }
+}
+
+// Handing over.
+
+absl::Status MountImpl::pause(absl::Time deadline) {
+  // Changes that other doors have just made are told first, as far as that goes quickly.
+  constexpr absl::Duration kPatience = absl::Milliseconds(200);
+  const absl::MutexLock lock(&unmount_mutex_);
+  if (unmounted_) return absl::OkStatus();
+  // While the kernel is served: what it is told may wait for an answer of ours.
+  const bool is_quiet = invalidator_.pause(kPatience, deadline);
+  if (is_quiet) operations_.gate().close();
+  if (is_quiet && operations_.wait_until_answered(deadline)) return absl::OkStatus();
+  resume();
+  return base::error(absl::StatusCode::kDeadlineExceeded,
+                     fmt::format("{}: requests are under way that were not answered in time; they "
+                                 "may wait for an origin or the disk",
+                                 mountpoint_.string()));
+}
+
+void MountImpl::resume() {
+  operations_.gate().open();
+  invalidator_.resume();
+}
+
+absl::StatusOr<base::Parcel> MountImpl::hand_over() {
+  const absl::MutexLock lock(&unmount_mutex_);
+  if (unmounted_ || loop_ended_.HasBeenNotified()) {
+    return absl::FailedPreconditionError("the mount has ended");
+  }
+  base::UniqueFd device(::fcntl(fuse_session_fd(session_.get()), F_DUPFD_CLOEXEC, 0));
+  if (!device.valid()) return base::errno_error(errno, "the mount's descriptor");
+  unmounted_ = true;
+  State serving = State::kServing;
+  state_.compare_exchange_strong(serving, State::kUnmounting);
+  names_.remove_listener(&invalidator_);
+  base::ParcelWriter parcel;
+  add_options(parcel, options_);
+  parcel.add_text(mountpoint_.native());
+  parcel.add_text(device_);
+  parcel.add_number(root_);
+  parcel.add_descriptor(std::move(device));
+  const RequestGate::Agreement agreement = operations_.gate().agreement();
+  parcel.add_text(agreement.request);
+  parcel.add_text(agreement.answer);
+  parcel.add_flag(invalidator_.has_news());
+  operations_.hand_over(parcel);
+  end_loop();
+  invalidator_.stop();
+  return std::move(parcel).take();
+}
+
+/// The parcel, from the descriptor on.
+absl::Status MountImpl::go_on(base::ParcelReader& parcel) {
+  const absl::MutexLock lock(&unmount_mutex_);
+  unmounted_ = true;  // until all is well it is not ours to unmount
+  base::UniqueFd device = parcel.descriptor();
+  RequestGate::Agreement agreement;
+  agreement.request = parcel.text();
+  agreement.answer = parcel.text();
+  const bool has_news = parcel.flag();
+  BLOBCACHE_RETURN_IF_ERROR(operations_.take_over(parcel));
+  BLOBCACHE_RETURN_IF_ERROR(parcel.end());
+  if (!device.valid()) return absl::DataLossError("has no descriptor");
+  operations_.gate().close();
+  static_cast<void>(invalidator_.pause(absl::ZeroDuration(), absl::InfiniteFuture()));
+  if (has_news) invalidator_.forget_all();
+  BLOBCACHE_RETURN_IF_ERROR(make_session());
+  BLOBCACHE_RETURN_IF_ERROR(read_through_gate(device.get()));
+  static_cast<void>(device.release());  // the session's
+  BLOBCACHE_RETURN_IF_ERROR(operations_.gate().agree_again(*session_, agreement));
+  start_threads();
+  unmounted_ = false;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Mount>> Mount::take_over(const base::Parcel& parcel,
+                                                        tree::Namespace& names,
+                                                        std::function<void()> on_end) {
+  route_fuse_log();
+  base::ParcelReader reader(parcel);
+  const MountOptions options = read_options(reader);
+  std::filesystem::path mountpoint = reader.text();
+  std::string device = reader.text();
+  Operations::Places places{};
+  places.root = reader.number();
+  BLOBCACHE_RETURN_IF_ERROR(reader.status());
+  BLOBCACHE_RETURN_IF_ERROR(check_options(options));
+  tree::Node blobs;
+  BLOBCACHE_ASSIGN_OR_RETURN(blobs, names.resolve("blobs"));
+  places.blobs = blobs.id;
+  auto mount = std::make_unique<MountImpl>(options, std::move(mountpoint), names, places,
+                                           std::move(on_end), std::move(device));
+  BLOBCACHE_RETURN_IF_ERROR(mount->go_on(reader));
+  return mount;
 }
 
 void MountImpl::forget_name(tree::NodeId parent, const std::string& name) {

@@ -1,15 +1,19 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/door_stats.h"
+#include "base/parcel.h"
 #include "store/tree/namespace.h"
 
 namespace blobcache::fusefs {
@@ -58,6 +62,9 @@ struct MountOptions {
 /// A subtree is a directory, not a name: the mount follows it when it is renamed, and is empty when
 /// it has been removed (ESTALE for the root itself), whatever the name means by then.
 ///
+/// A process that replaces this one can take a mount over while it is in use: pause(), hand_over(),
+/// and take_over() and resume() there. Who has files open, or waits for an answer, notices a pause.
+///
 /// A daemon that dies leaves its mount behind, dead ("Transport endpoint is not connected"); the
 /// next start at the same mountpoint takes it away.
 ///
@@ -77,13 +84,31 @@ class Mount {
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<Mount>> start(const MountOptions& options,
                                                                     tree::Namespace& names,
                                                                     std::function<void()> on_end);
-  virtual ~Mount() = default;  ///< unmount()
+  /// Goes on with a mount that another process has handed over; paused. Errors: DATA_LOSS for a
+  /// parcel that is damaged, FAILED_PRECONDITION when this program and the kernel would not
+  /// understand each other. After an error the parcel is as good as before.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Mount>> take_over(
+      const base::Parcel& parcel, tree::Namespace& names, std::function<void()> on_end);
+  virtual ~Mount() = default;  ///< unmount(), unless it was handed over
 
   /// Takes from the kernel what was written through shared mappings, unmounts (lazily when files
   /// are open), answers what is under way (reads that wait for pages, with ECONNABORTED), ends the
   /// threads and lets go of every object. Idempotent; does not wait for readers.
   virtual void unmount() = 0;
 
+  /// Takes no more requests from the kernel, which keeps them, and returns when all that were taken
+  /// are answered. DEADLINE_EXCEEDED when some are not by then: the mount has gone on. While it is
+  /// paused whoever uses the mount waits, this process, too, so it must not.
+  [[nodiscard]] virtual absl::Status pause(absl::Time deadline) = 0;
+  virtual void resume() = 0;
+  /// Each open file, with its object where it is one.
+  [[nodiscard]] virtual std::vector<tree::OpenNode> open_objects() const = 0;
+  /// Ends the threads of a mount that is paused, and packs it for the process that takes it over;
+  /// what is open is held until this dies. FAILED_PRECONDITION for a mount that has ended.
+  [[nodiscard]] virtual absl::StatusOr<base::Parcel> hand_over() = 0;
+
+  /// Its device number, as stat(2) shows it of what is on it.
+  [[nodiscard]] virtual dev_t device() const = 0;
   [[nodiscard]] virtual const std::filesystem::path& mountpoint() const = 0;
   [[nodiscard]] virtual base::DoorStats stats() const = 0;
 };

@@ -47,10 +47,40 @@ void Invalidator::forget_first(const OwnChanges::Change& bytes,
 bool Invalidator::has_room() {
   if (stopping_ || all_) return false;
   if (changes_.size() < capacity_) return true;
+  be_full();
+  return false;
+}
+
+void Invalidator::be_full() {
   changes_.clear();
   contents_.clear();
   all_ = true;
-  return false;
+}
+
+bool Invalidator::pause(absl::Duration patience, absl::Time deadline) {
+  absl::MutexLock lock(&mutex_);
+  const auto all_told = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || (!tells_ && !all_ && changes_.empty());
+  };
+  mutex_.AwaitWithTimeout(absl::Condition(&all_told), patience);
+  paused_ = true;
+  const auto is_quiet = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !tells_; };
+  return mutex_.AwaitWithDeadline(absl::Condition(&is_quiet), deadline);
+}
+
+void Invalidator::resume() {
+  absl::MutexLock lock(&mutex_);
+  paused_ = false;
+}
+
+bool Invalidator::has_news() {
+  absl::MutexLock lock(&mutex_);
+  return all_ || !changes_.empty();
+}
+
+void Invalidator::forget_all() {
+  absl::MutexLock lock(&mutex_);
+  be_full();
 }
 
 void Invalidator::on_name_changed(tree::NodeId parent, std::string_view name) {
@@ -78,10 +108,13 @@ void Invalidator::on_content_changed(tree::NodeId file, uint64_t offset, uint64_
 Invalidator::Next Invalidator::wait_for_next(Change& change, Bytes& bytes, First& first) {
   absl::MutexLock lock(&mutex_);
   const auto work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return stopping_ || all_ || !first_.empty() || !changes_.empty();
+    // What is first somebody waits for, who may be waited for by who paused us.
+    return stopping_ || !first_.empty() || (!paused_ && (all_ || !changes_.empty()));
   };
+  tells_ = false;
   mutex_.Await(absl::Condition(&work));
   if (stopping_) return Next::kStop;
+  tells_ = true;
   if (!first_.empty()) {
     first = std::move(first_.front());
     first_.pop_front();

@@ -11,6 +11,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "fusefs/impl/own_changes.h"
 #include "store/tree/namespace.h"
 
@@ -56,6 +57,16 @@ class Invalidator final : public tree::NamespaceListener {
   /// this returns (or its connection have ended), or it may wait for ever.
   void stop();
 
+  /// Tells the kernel what is queued, for `patience` at most, and then nothing more: what comes is
+  /// only queued. False when by `deadline` something is being told still, and so may wait for the
+  /// kernel. The kernel must be served meanwhile.
+  [[nodiscard]] bool pause(absl::Duration patience, absl::Time deadline);
+  void resume();
+  /// Whether something is queued.
+  [[nodiscard]] bool has_news();
+  /// Has the kernel forget everything, as when the queue is full.
+  void forget_all();
+
   /// What the mount itself is changing, of which the kernel is not told.
   [[nodiscard]] OwnChanges& own() { return own_; }
 
@@ -85,6 +96,7 @@ class Invalidator final : public tree::NamespaceListener {
   enum class Next : uint8_t { kStop, kFirst, kAll, kChange };
 
   [[nodiscard]] bool has_room() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void be_full() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   [[nodiscard]] Next wait_for_next(Change& change, Bytes& bytes, First& first);
   void run();
 
@@ -97,6 +109,8 @@ class Invalidator final : public tree::NamespaceListener {
   std::deque<First> first_ ABSL_GUARDED_BY(mutex_);  // as many as the kernel has writes
   bool all_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool paused_ ABSL_GUARDED_BY(mutex_) = false;
+  bool tells_ ABSL_GUARDED_BY(mutex_) = false;  ///< the thread is in the cache
   std::thread thread_;
 };
 

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <string>
+#include <tuple>
 #include <utility>
 
 #include "base/status.h"
@@ -93,6 +95,45 @@ struct Operations::Table {
     }
   };
 
+  /// An operation on an open file, which is the last argument, and may have to be opened again.
+  template <auto method>
+  struct OnOpen;
+  template <typename... Arguments, void (Operations::*method)(fuse_req_t, fuse_ino_t, Arguments...)>
+  struct OnOpen<method> {
+    static void call(fuse_req_t request, fuse_ino_t inode, Arguments... arguments) noexcept {
+      Operations& operations = self(request);
+      const tree::NodeId node = operations.node_of(inode);
+      operations.requests_.fetch_add(1, std::memory_order_relaxed);
+      const fuse_file_info* const file = std::get<sizeof...(Arguments) - 1>(std::tie(arguments...));
+      if (!operations.open_files_.file(file->fh).is_dormant) {
+        (operations.*method)(request, node, arguments...);
+        return;
+      }
+      operations.run_awake(
+          request, node, file->fh,
+          [&operations, request, node, kept = KeptArguments<Arguments...>(arguments...)]() mutable {
+            kept.apply([&](Arguments... again) { (operations.*method)(request, node, again...); });
+          });
+    }
+  };
+
+  /// The same for the one whose bytes are libfuse's.
+  static void write(fuse_req_t request, fuse_ino_t inode, const char* bytes, size_t length,
+                    off_t offset, fuse_file_info* file) noexcept {
+    Operations& operations = self(request);
+    const tree::NodeId node = operations.node_of(inode);
+    operations.requests_.fetch_add(1, std::memory_order_relaxed);
+    if (!operations.open_files_.file(file->fh).is_dormant) {
+      return operations.write(request, node, bytes, length, offset, file);
+    }
+    operations.run_awake(request, node, file->fh,
+                         [&operations, request, node, offset, kept_file = *file,
+                          kept = std::string(bytes, length)]() mutable {
+                           operations.write(request, node, kept.data(), kept.size(), offset,
+                                            &kept_file);
+                         });
+  }
+
   static void init(void* operations, fuse_conn_info* connection) noexcept {
     static_cast<Operations*>(operations)->init(connection);
   }
@@ -138,7 +179,7 @@ fuse_lowlevel_ops Operations::Table::make() {
   out.forget_multi = &Call<&Operations::forget_multi>::call;
   out.getattr = &Ask<&Operations::getattr>::call;
   out.open = &Ask<&Operations::open>::call;
-  out.read = &On<&Operations::read>::call;
+  out.read = &OnOpen<&Operations::read>::call;
   out.release = &On<&Operations::release>::call;
   out.opendir = &Ask<&Operations::opendir>::call;
   out.readdir = &Ask<&Operations::readdir>::call;
@@ -148,11 +189,11 @@ fuse_lowlevel_ops Operations::Table::make() {
   out.getxattr = &Ask<&Operations::getxattr>::call;
   out.listxattr = &Ask<&Operations::listxattr>::call;
   out.readlink = &On<&Operations::readlink>::call;
-  out.lseek = &On<&Operations::lseek>::call;
-  out.fsync = &On<&Operations::fsync>::call;
+  out.lseek = &OnOpen<&Operations::lseek>::call;
+  out.fsync = &OnOpen<&Operations::fsync>::call;
   out.fsyncdir = &On<&Operations::fsyncdir>::call;
-  out.write = &Change<&On<&Operations::write>::call>::call;
-  out.fallocate = &Change<&On<&Operations::fallocate>::call>::call;
+  out.write = &Change<&write>::call;
+  out.fallocate = &Change<&OnOpen<&Operations::fallocate>::call>::call;
   out.setattr = &Change<&Ask<&Operations::setattr>::call>::call;
   out.setxattr = &Change<&On<&Operations::setxattr>::call>::call;
   out.removexattr = &Change<&On<&Operations::removexattr>::call>::call;

@@ -14,8 +14,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/door_stats.h"
+#include "base/parcel.h"
 #include "fusefs/impl/directory_buffer.h"
 #include "fusefs/impl/fuse.h"
 #include "fusefs/impl/invalidator.h"
@@ -24,6 +26,7 @@
 #include "fusefs/impl/passthrough.h"
 #include "fusefs/impl/pending_reads.h"
 #include "fusefs/impl/reply.h"
+#include "fusefs/impl/request_gate.h"
 #include "fusefs/impl/write_rules.h"
 #include "fusefs/mount.h"
 #include "store/tree/files.h"
@@ -79,6 +82,18 @@ class Operations {
 
   /// Notified once the kernel and libfuse have agreed on how to talk.
   [[nodiscard]] const absl::Notification& initialised() const { return initialised_; }
+
+  /// Through which the requests come that libfuse calls these operations for.
+  [[nodiscard]] RequestGate& gate() { return gate_; }
+
+  /// Whether by then all requests that were taken are answered; for when the gate is closed.
+  [[nodiscard]] bool wait_until_answered(absl::Time deadline);
+  /// Packs the open files for another process, and has them again there, before the first request.
+  /// DATA_LOSS for a parcel that is damaged.
+  void hand_over(base::ParcelWriter& parcel) const;
+  [[nodiscard]] absl::Status take_over(base::ParcelReader& parcel);
+  /// Each open file, with its object where it is one.
+  [[nodiscard]] std::vector<tree::OpenNode> open_objects() const;
 
   /// Ends the reads that wait, with ECONNABORTED, and those that would have to: the mount ends.
   void end_reads() { pending_.cancel_all(); }
@@ -155,10 +170,15 @@ class Operations {
   void removexattr(fuse_req_t request, tree::NodeId node, const char* name);
 
   void run_waiting(fuse_req_t request, tree::NodeId node, absl::AnyInvocable<void()> call);
+  /// The same once the file of a handle that is dormant is open again; else the request fails.
+  void run_awake(fuse_req_t request, tree::NodeId node, uint64_t handle,
+                 absl::AnyInvocable<void()> call);
   [[nodiscard]] absl::StatusOr<OpenFile> open_node(tree::NodeId node, bool writing);
   [[nodiscard]] absl::StatusOr<page::LentFile> lend(const OpenFile& opened) const;
   void keep_open(OpenFile opened, fuse_file_info& file);
   void close_opened(uint64_t handle);
+  /// Opens what is dormant.
+  [[nodiscard]] absl::Status wake(uint64_t handle);
   [[nodiscard]] absl::Status prepare_opened(const OpenFile& opened, int flags);
   /// With a writeback cache the kernel appends by itself. And of what is open for direct I/O it
   /// does not take the set-user-ID away.
@@ -241,6 +261,7 @@ class Operations {
   const Timeouts timeouts_;
   const Limits limits_;
   absl::Notification initialised_;
+  RequestGate gate_;
   OpenFiles open_files_;
   KernelBackingFiles backing_files_;
   Passthrough passthrough_{backing_files_};

@@ -188,7 +188,7 @@ void Operations::release(fuse_req_t request, tree::NodeId /*node*/, fuse_file_in
 
 void Operations::read(fuse_req_t request, tree::NodeId /*node*/, size_t length, off_t offset,
                       fuse_file_info* file) {
-  read_opened(request, OpenFiles::file(file->fh), static_cast<uint64_t>(offset), length);
+  read_opened(request, open_files_.file(file->fh), static_cast<uint64_t>(offset), length);
 }
 
 void Operations::read_opened(fuse_req_t request, const OpenFile& opened, uint64_t offset,
@@ -310,7 +310,7 @@ void Operations::lseek(fuse_req_t request, tree::NodeId node, off_t offset, int 
     return;
   }
   if (whence != SEEK_DATA && whence != SEEK_HOLE) return fail(request, EINVAL);
-  const OpenFile& opened = OpenFiles::file(file->fh);
+  const OpenFile& opened = open_files_.file(file->fh);
   const auto begin = static_cast<uint64_t>(offset);
   const uint64_t size = size_of(content_of(opened));
   if (begin >= size) return fail(request, ENXIO);

@@ -49,7 +49,7 @@ volume::Done Operations::when_done(fuse_req_t request, tree::NodeId node, std::s
 
 void Operations::write(fuse_req_t request, tree::NodeId node, const char* bytes, size_t length,
                        off_t offset, fuse_file_info* file) {
-  const OpenFile& opened = OpenFiles::file(file->fh);
+  const OpenFile& opened = open_files_.file(file->fh);
   const absl::Span<const std::byte> all(reinterpret_cast<const std::byte*>(bytes), length);
   const auto begin = static_cast<uint64_t>(offset);
   // The kernel sends no FSYNC after a write to what is open for direct I/O.
@@ -187,7 +187,7 @@ void Operations::reply_write(const WriteRequest& request, uint64_t length,
 
 void Operations::fsync(fuse_req_t request, tree::NodeId node, int /*data_only*/,
                        fuse_file_info* file) {
-  const OpenFile& opened = OpenFiles::file(file->fh);
+  const OpenFile& opened = open_files_.file(file->fh);
   const tree::FileRef of_file = opened.file;
   const std::shared_ptr<volume::Image> image = opened.image;
   if (of_file == nullptr && image == nullptr) {
@@ -204,7 +204,7 @@ void Operations::fsync(fuse_req_t request, tree::NodeId node, int /*data_only*/,
 
 void Operations::fallocate(fuse_req_t request, tree::NodeId /*node*/, int mode, off_t offset,
                            off_t length, fuse_file_info* file) {
-  const OpenFile& opened = OpenFiles::file(file->fh);
+  const OpenFile& opened = open_files_.file(file->fh);
   const ByteRange range{static_cast<uint64_t>(offset), static_cast<uint64_t>(length)};
   if (opened.file != nullptr) return fallocate_file(request, opened, mode, range);
   if (opened.image != nullptr) return fallocate_image(request, opened, mode, range);
@@ -260,7 +260,7 @@ absl::Status Operations::set_length_now(tree::File& file, uint64_t length) {
 
 void Operations::set_length(fuse_req_t request, tree::NodeId node, uint64_t length,
                             const fuse_file_info* info) {
-  tree::FileRef file = info == nullptr ? nullptr : OpenFiles::file(info->fh).file;
+  tree::FileRef file = info == nullptr ? nullptr : open_files_.file(info->fh).file;
   const bool is_open = file != nullptr;
   if (!is_open) {
     absl::StatusOr<tree::FileRef> opened = names_.files().open(node);

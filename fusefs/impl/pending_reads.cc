@@ -68,6 +68,12 @@ void PendingReads::cancel_all_and_wait() {
   mutex_.Await(absl::Condition(&none));
 }
 
+bool PendingReads::wait_until_none(absl::Time deadline) {
+  absl::MutexLock lock(&mutex_);
+  const auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return reads_.empty(); };
+  return mutex_.AwaitWithDeadline(absl::Condition(&none), deadline);
+}
+
 size_t PendingReads::size() const {
   absl::MutexLock lock(&mutex_);
   return reads_.size();

@@ -6,6 +6,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "store/page/object.h"
 
 namespace blobcache::fusefs {
@@ -42,6 +43,9 @@ class PendingReads {
   void cancel_all();
   /// The same, and returns when each has been answered. No read may begin afterwards.
   void cancel_all_and_wait();
+
+  /// Whether by then none is left; of those that begin meanwhile, too.
+  [[nodiscard]] bool wait_until_none(absl::Time deadline);
 
   [[nodiscard]] size_t size() const;
 

@@ -24,14 +24,14 @@ TEST_CASE("fusefs open files: a handle finds its file until it is closed") {
   CHECK(first != second);
   CHECK(first != 0);
   CHECK(files.size() == 2);
-  CHECK(OpenFiles::file(second).node.id == 10);
+  CHECK(files.file(second).node.id == 10);
   CHECK(files.find(10) != nullptr);
   CHECK(files.find(11) == nullptr);
   CHECK(files.nodes() == std::vector<tree::NodeId>{10});
   files.remove(first);
   files.remove(first);
   CHECK(files.size() == 1);
-  CHECK(OpenFiles::file(second).node.id == 10);
+  CHECK(files.file(second).node.id == 10);
   CHECK(files.find(10) != nullptr);
   files.clear();
   CHECK(files.size() == 0);
