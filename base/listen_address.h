@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -33,6 +34,10 @@ struct ListenAddress {
 /// TCP uses SO_REUSEADDR; a port in use is ALREADY_EXISTS. `address.port` 0 is replaced by the port
 /// that the kernel chose. Every error names the address.
 [[nodiscard]] absl::StatusOr<UniqueFd> listen_on(ListenAddress& address);
+
+/// How a door comes by its listening sockets: as listen_on(), or where such a socket was handed
+/// over by the process before, that one.
+using ListenFunction = std::function<absl::StatusOr<UniqueFd>(ListenAddress& address)>;
 
 /// Removes a unix socket's file; for use after the listener is closed. No-op for TCP.
 void remove_socket_file(const ListenAddress& address);

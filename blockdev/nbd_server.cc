@@ -1,5 +1,6 @@
 #include "blockdev/nbd_server.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -114,6 +115,7 @@ class Server final : public NbdServer {
   absl::Status listen();
 
   void stop() override;
+  absl::StatusOr<std::vector<UniqueFd>> keep_listening() override;
   absl::Status reload_tls() override;
   std::vector<ListenAddress> addresses() const override;
   base::DoorStats stats() const override;
@@ -147,6 +149,7 @@ class Server final : public NbdServer {
   LogLimiter accept_log_;
   UniqueFd stop_fd_;  // readable for good once stop() was called
   std::list<Listener> listeners_;
+  std::atomic<bool> keeps_listening_{false};  // another process goes on with the sockets
 
   mutable absl::Mutex mutex_;
   std::shared_ptr<TlsContext> tls_ ABSL_GUARDED_BY(mutex_);  // of those that come next
@@ -160,7 +163,7 @@ absl::Status Server::listen() {
   if (!stop_fd_.valid()) return base::errno_error(errno, "nbd: eventfd");
   for (const ListenAddress& address : options_.listen) {
     Listener listener{address, {}, {}};
-    BLOBCACHE_ASSIGN_OR_RETURN(listener.socket, base::listen_on(listener.address));
+    BLOBCACHE_ASSIGN_OR_RETURN(listener.socket, options_.listen_on(listener.address));
     listeners_.push_back(std::move(listener));
   }
   for (Listener& listener : listeners_) {
@@ -286,7 +289,7 @@ void Server::stop() {
   for (Listener& listener : listeners_) {
     if (listener.thread.joinable()) listener.thread.join();
     listener.socket.reset();
-    base::remove_socket_file(listener.address);
+    if (!keeps_listening_.load()) base::remove_socket_file(listener.address);
   }
   Connections gone;
   {
@@ -296,6 +299,17 @@ void Server::stop() {
     gone.swap(ended_);
   }
   for (Connection& connection : gone) connection.thread.join();
+}
+
+absl::StatusOr<std::vector<UniqueFd>> Server::keep_listening() {
+  std::vector<UniqueFd> sockets;
+  for (const Listener& listener : listeners_) {
+    UniqueFd copy(::fcntl(listener.socket.get(), F_DUPFD_CLOEXEC, 0));
+    if (!copy.valid()) return base::errno_error(errno, listener.address.to_string());
+    sockets.push_back(std::move(copy));
+  }
+  keeps_listening_.store(true);
+  return sockets;
 }
 
 absl::Status Server::reload_tls() {

@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "base/door_stats.h"
 #include "base/listen_address.h"
+#include "base/unique_fd.h"
 #include "blockdev/tls.h"
 #include "store/tree/namespace.h"
 
@@ -17,6 +18,7 @@ namespace blobcache::blockdev {
 
 struct NbdServerOptions {
   std::vector<base::ListenAddress> listen;
+  base::ListenFunction listen_on = &base::listen_on;
   std::string default_export;                 ///< what a client gets that asks for ""; "" for none
   std::vector<std::string> exports = {"**"};  ///< allow-list of path patterns; see export_filter.h
   TlsOptions tls;
@@ -59,6 +61,11 @@ class NbdServer {
 
   /// Stops listening, ends every connection, removes socket files. Idempotent.
   virtual void stop() = 0;
+
+  /// Descriptors of the listening sockets, in the order of NbdServerOptions::listen, for a process
+  /// that goes on with them: stop() leaves the files of unix sockets where they are from then on,
+  /// and who connects waits for that process.
+  [[nodiscard]] virtual absl::StatusOr<std::vector<base::UniqueFd>> keep_listening() = 0;
 
   /// Reads the certificates and keys of TLS once more, for the connections that come from then on.
   /// After an error, as load_tls() has them, what was read before stays in use. OK without TLS.

@@ -63,6 +63,9 @@ class RpcServerImpl final : public RpcServer {
   absl::Status open(const RpcServerOptions& options, const std::vector<grpc::Service*>& services);
   void stop() override ABSL_LOCKS_EXCLUDED(stop_mutex_);
 
+  absl::StatusOr<std::vector<base::UniqueFd>> keep_listening() override {
+    return acceptor_->keep_listening();
+  }
   std::vector<base::ListenAddress> addresses() const override { return addresses_; }
   base::DoorStats stats() const override { return door_.stats(); }
 
@@ -87,7 +90,7 @@ absl::Status RpcServerImpl::open(const RpcServerOptions& options,
     BLOBCACHE_ASSIGN_OR_RETURN(desk.tcp_credentials, load_credentials(options));
     desk.tcp_is_guarded = !options.token_file.empty() || !options.tls_client_ca.empty();
   }
-  BLOBCACHE_ASSIGN_OR_RETURN(acceptor_, Acceptor::listen(options.listen));
+  BLOBCACHE_ASSIGN_OR_RETURN(acceptor_, Acceptor::listen(options.listen, options.listen_on));
   BLOBCACHE_ASSIGN_OR_RETURN(desk_, FrontDesk::open(door_, services, desk));
   addresses_ = acceptor_->addresses();
   acceptor_->start([this](base::ListenAddress::Kind kind,

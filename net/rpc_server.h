@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "base/door_stats.h"
 #include "base/listen_address.h"
+#include "base/unique_fd.h"
 #include "store/tree/namespace.h"
 
 namespace grpc {
@@ -22,6 +23,7 @@ namespace blobcache::net {
 
 struct RpcServerOptions {
   std::vector<base::ListenAddress> listen;
+  base::ListenFunction listen_on = &base::listen_on;
   uint64_t stream_window_bytes = uint64_t{4} << 20;
   uint64_t connection_window_bytes = uint64_t{32}
                                      << 20;  ///< bounds the stream's; gRPC derives its own
@@ -67,6 +69,11 @@ class RpcServer {
 
   /// Stops listening, gives calls under way `kGrace` (2 s) to finish, cancels the rest. Idempotent.
   virtual void stop() = 0;
+
+  /// Descriptors of the listening sockets, in the order of RpcServerOptions::listen, for a process
+  /// that goes on with them: stop() leaves the files of unix sockets where they are from then on,
+  /// and who connects waits for that process.
+  [[nodiscard]] virtual absl::StatusOr<std::vector<base::UniqueFd>> keep_listening() = 0;
 
   [[nodiscard]] virtual std::vector<base::ListenAddress> addresses() const = 0;
   [[nodiscard]] virtual base::DoorStats stats() const = 0;

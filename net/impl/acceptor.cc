@@ -1,5 +1,6 @@
 #include "net/impl/acceptor.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <spdlog/spdlog.h>
@@ -23,13 +24,13 @@ constexpr int kBatch = 64;
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::listen(
-    std::vector<base::ListenAddress> addresses) {
+    std::vector<base::ListenAddress> addresses, const base::ListenFunction& listen_on) {
   std::unique_ptr<Acceptor> acceptor(new Acceptor());
   acceptor->wake_ = base::UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!acceptor->wake_.valid()) return base::errno_error(errno, "eventfd");
   for (base::ListenAddress& address : addresses) {
     // On an error the destructor takes back those before this one.
-    BLOBCACHE_ASSIGN_OR_RETURN(base::UniqueFd listener, base::listen_on(address));
+    BLOBCACHE_ASSIGN_OR_RETURN(base::UniqueFd listener, listen_on(address));
     acceptor->listeners_.push_back(std::move(listener));
     acceptor->addresses_.push_back(address);
   }
@@ -50,8 +51,21 @@ void Acceptor::stop() {
     thread_.join();
   }
   listeners_.clear();
-  for (const base::ListenAddress& address : addresses_) base::remove_socket_file(address);
+  if (!keeps_listening_.load()) {
+    for (const base::ListenAddress& address : addresses_) base::remove_socket_file(address);
+  }
   addresses_.clear();
+}
+
+absl::StatusOr<std::vector<base::UniqueFd>> Acceptor::keep_listening() {
+  std::vector<base::UniqueFd> sockets;
+  for (size_t i = 0; i < listeners_.size(); ++i) {
+    base::UniqueFd copy(::fcntl(listeners_[i].get(), F_DUPFD_CLOEXEC, 0));
+    if (!copy.valid()) return base::errno_error(errno, addresses_[i].to_string());
+    sockets.push_back(std::move(copy));
+  }
+  keeps_listening_.store(true);
+  return sockets;
 }
 
 void Acceptor::run() {

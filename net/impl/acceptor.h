@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -23,7 +24,8 @@ class Acceptor {
 
   /// Listens on every address or on none; ports 0 are filled in.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<Acceptor>> listen(
-      std::vector<base::ListenAddress> addresses);
+      std::vector<base::ListenAddress> addresses,
+      const base::ListenFunction& listen_on = &base::listen_on);
 
   ~Acceptor() { stop(); }
   Acceptor(const Acceptor&) = delete;
@@ -33,6 +35,9 @@ class Acceptor {
 
   /// Ends the thread, closes the sockets and removes their files. Idempotent.
   void stop();
+  /// Descriptors of the sockets, in the order of the addresses, for a process that goes on with
+  /// them: stop() leaves their files from then on.
+  [[nodiscard]] absl::StatusOr<std::vector<base::UniqueFd>> keep_listening();
 
   [[nodiscard]] const std::vector<base::ListenAddress>& addresses() const { return addresses_; }
 
@@ -44,7 +49,8 @@ class Acceptor {
   bool accept_all(size_t index);
 
   std::vector<base::ListenAddress> addresses_;
-  std::vector<base::UniqueFd> listeners_;  ///< parallel to addresses_
+  std::vector<base::UniqueFd> listeners_;     ///< parallel to addresses_
+  std::atomic<bool> keeps_listening_{false};  ///< another process goes on with the sockets
   base::UniqueFd wake_;
   Accepted accepted_;
   std::function<void()> tick_;
