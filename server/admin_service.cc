@@ -17,6 +17,7 @@
 #include "base/status.h"
 #include "blobcache.grpc.pb.h"
 #include "net/node_message.h"
+#include "server/impl/upgrade_calls.h"
 #include "server/impl/upkeep_calls.h"
 #include "server/impl/volume_calls.h"
 #include "store/page/geometry.h"
@@ -308,6 +309,17 @@ class AdminServiceImpl final : public v1::Admin::Service {
     const absl::Status unmounted = parts_.mounts.remove(request->mountpoint());
     if (unmounted.ok()) spdlog::info("unmounted {}", request->mountpoint());
     return to_grpc(unmounted);
+  }
+
+  grpc::Status Upgrade(grpc::ServerContext* /*context*/, const v1::UpgradeRequest* request,
+                       v1::UpgradeResponse* response) override {
+    return to_grpc(serve_upgrade(parts_.upgrades, parts_.mounts, *request, *response));
+  }
+
+  grpc::Status UpgradeOutcome(grpc::ServerContext* /*context*/,
+                              const v1::UpgradeOutcomeRequest* request,
+                              v1::UpgradeOutcomeResponse* response) override {
+    return to_grpc(serve_upgrade_outcome(parts_.upgrades, *request, *response));
   }
 
   grpc::Status ShowConfig(grpc::ServerContext* /*context*/,

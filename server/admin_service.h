@@ -9,6 +9,7 @@
 #include "server/mount_table.h"
 #include "server/scrub_runner.h"
 #include "server/snapshot.h"
+#include "server/upgrade_desk.h"
 #include "store/tree/namespace.h"
 
 namespace grpc {
@@ -26,6 +27,7 @@ struct AdminParts {
   SnapshotSource& snapshots;
   ScrubRunner& scrubs;
   std::function<std::string()> config_toml;  ///< the configuration in force
+  UpgradeDesk* upgrades = nullptr;           ///< absent: there is no way to be upgraded
 };
 
 /// blobcache.v1.Admin, for an RpcServer to host: checks what came in, asks the parts, and turns

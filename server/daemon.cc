@@ -61,19 +61,27 @@ void warn_of_budgets(const Snapshot& now) {
 
 }  // namespace
 
-Daemon::Daemon(Key /*key*/, const Config& config) : started_(absl::Now()), config_(config) {}
+Daemon::Daemon(Key /*key*/, const Config& config, const DaemonEnvironment& environment)
+    : started_(absl::Now()), environment_(environment), config_(config) {}
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::start(const Config& config,
-                                                      const OriginFactory& factory) {
+                                                      const DaemonEnvironment& environment) {
   // Whatever fails below, the destructor undoes the rest.
-  auto daemon = std::make_unique<Daemon>(Key(), config);
-  BLOBCACHE_RETURN_IF_ERROR(daemon->start_store(factory));
-  BLOBCACHE_RETURN_IF_ERROR(daemon->start_doors());
+  auto daemon = std::make_unique<Daemon>(Key(), config, environment);
+  const absl::Status started = daemon->start_all();
+  if (!started.ok() && environment.on_failure) environment.on_failure(started);
+  if (!started.ok()) return started;
   daemon->log_start();
   return daemon;
 }
 
-absl::Status Daemon::start_store(const OriginFactory& factory) {
+absl::Status Daemon::start_all() {
+  BLOBCACHE_RETURN_IF_ERROR(unpack_handover());
+  BLOBCACHE_RETURN_IF_ERROR(start_store());
+  return start_doors();
+}
+
+absl::Status Daemon::start_store() {
   Config::Store store;
   std::vector<Config::Origin> origins;
   {
@@ -81,7 +89,7 @@ absl::Status Daemon::start_store(const OriginFactory& factory) {
     store = config_.store;
     origins = config_.origins;
   }
-  BLOBCACHE_ASSIGN_OR_RETURN(origins_, make_origins(origins, factory));
+  BLOBCACHE_ASSIGN_OR_RETURN(origins_, make_origins(origins, environment_.factory));
   absl::StatusOr<std::filesystem::path> path = prepare_store_directory(store.path);
   if (!path.ok()) return base::annotate(path.status(), "store.path");
   store.path = *path;
@@ -90,15 +98,14 @@ absl::Status Daemon::start_store(const OriginFactory& factory) {
     config_.store.path = *path;
   }
   // The page store cleans its directory when it opens: by then nobody else may be at work there.
-  absl::StatusOr<std::shared_ptr<tree::StoreLock>> lock = tree::StoreLock::acquire(*path);
-  if (!lock.ok()) return base::annotate(lock.status(), "store.path");
-  lock_ = std::move(*lock);
+  BLOBCACHE_RETURN_IF_ERROR(base::annotate(lock_store(*path), "store.path"));
   BLOBCACHE_ASSIGN_OR_RETURN(const page::PageStoreOptions options, page_store_options(store));
   absl::StatusOr<std::unique_ptr<page::PageStore>> opened = page::PageStore::open(options);
   if (!opened.ok()) return base::annotate(opened.status(), fmt::format("store {}", path->native()));
   store_ = std::move(*opened);
   BLOBCACHE_ASSIGN_OR_RETURN(tree::NamespaceOptions tree, namespace_options(store, lock_));
   tree.origins = origins_;
+  if (handed_) tree.handed_over = &handed_->tree;
   absl::StatusOr<std::unique_ptr<tree::Namespace>> names = tree::Namespace::open(tree, *store_);
   if (!names.ok()) return base::annotate(names.status(), fmt::format("store {}", path->native()));
   names_ = std::move(*names);
@@ -134,6 +141,7 @@ absl::Status Daemon::start_doors() {
   BLOBCACHE_RETURN_IF_ERROR(start_nbd());
   BLOBCACHE_RETURN_IF_ERROR(start_grpc());
   BLOBCACHE_RETURN_IF_ERROR(start_metrics());
+  if (handed_) return take_mounts_over();
   // Last, so that a start that fails on a port in use never shows a mount at all.
   if (first.mountpoint.empty()) return absl::OkStatus();
   return base::annotate(mounts_->add(first), "fuse.mountpoint");
@@ -145,11 +153,11 @@ absl::Status Daemon::start_nbd() {
     const absl::MutexLock lock(&mutex_);
     config = config_.nbd;
   }
+  blockdev::NbdServerOptions options = nbd_options(config, store_->stats().memory_budget_bytes);
+  options.listen_on = listen_for("nbd");
   return listen_if_any(config.listen, "nbd", [&]() -> absl::Status {
-    BLOBCACHE_ASSIGN_OR_RETURN(
-        std::unique_ptr<blockdev::NbdServer> server,
-        blockdev::NbdServer::start(nbd_options(config, store_->stats().memory_budget_bytes),
-                                   *names_));
+    BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<blockdev::NbdServer> server,
+                               blockdev::NbdServer::start(options, *names_));
     const absl::MutexLock lock(&mutex_);
     nbd_ = std::move(server);
     return absl::OkStatus();
@@ -164,10 +172,12 @@ absl::Status Daemon::start_grpc() {
     config = config_.grpc;
     nbd = nbd_.get();
   }
-  BLOBCACHE_ASSIGN_OR_RETURN(const net::RpcServerOptions options,
+  BLOBCACHE_ASSIGN_OR_RETURN(net::RpcServerOptions options,
                              rpc_options(config, store_->stats().memory_budget_bytes));
+  options.listen_on = listen_for("grpc");
   admin_ = std::make_unique<AdminService>(AdminParts{*names_, *mounts_, nbd, *ublk_, *this,
-                                                     *scrubs_, [this] { return config_toml(); }});
+                                                     *scrubs_, [this] { return config_toml(); },
+                                                     environment_.upgrades});
   return listen_if_any(config.listen, "grpc", [&]() -> absl::Status {
     BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<net::RpcServer> server,
                                net::RpcServer::start(options, *names_, {&admin_->service()}));
@@ -184,6 +194,9 @@ absl::Status Daemon::start_metrics() {
     config = config_.metrics;
   }
   if (!config.listen.has_value()) return absl::OkStatus();
+  if (handed_ && handed_->metrics_wanted == config.listen->to_string()) {
+    BLOBCACHE_ASSIGN_OR_RETURN(config.listen, base::parse_listen_address(handed_->metrics_actual));
+  }
   absl::StatusOr<std::unique_ptr<MetricsServer>> server =
       MetricsServer::start(*config.listen, *this);
   if (!server.ok()) return base::annotate(server.status(), "metrics.listen");
@@ -295,33 +308,6 @@ bool Daemon::reload_metrics(const Config::Metrics& next) {
     metrics_.swap(server);
   }
   return true;  // the old server, if there was one, ends here, outside the lock
-}
-
-void Daemon::stop() {
-  std::unique_ptr<MetricsServer> metrics;
-  std::unique_ptr<net::RpcServer> rpc;
-  std::unique_ptr<blockdev::NbdServer> nbd;
-  {
-    const absl::MutexLock lock(&mutex_);
-    metrics = std::move(metrics_);
-    rpc = std::move(rpc_);
-    nbd = std::move(nbd_);
-  }
-  metrics.reset();
-  // Calls that wait for one that is away would hold their doors up.
-  for (const std::shared_ptr<tree::Origin>& origin : origins_) origin->stop();
-  // The call that waits for a scrub would hold up its door.
-  if (scrubs_ != nullptr) scrubs_->stop();
-  rpc.reset();
-  admin_.reset();
-  ublk_.reset();
-  nbd.reset();
-  mounts_.reset();
-  scrubs_.reset();
-  names_.reset();
-  store_.reset();
-  origins_.clear();
-  lock_.reset();
 }
 
 Snapshot Daemon::snapshot() {

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -21,16 +20,24 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "base/parcel.h"
 #include "base/size.h"
 #include "base/status.h"
 #include "blockdev/tls.h"
 #include "server/config.h"
 #include "server/daemon.h"
+#include "server/handover.h"
 #include "server/limits.h"
 #include "server/logging.h"
 #include "server/notify.h"
 #include "server/options.h"
+#include "server/succession.h"
+#include "server/upgrade_desk.h"
 #include "server/version.h"
 #include "store/tree/rebuild.h"
 
@@ -43,7 +50,9 @@ constexpr int kExitUsage = 2;
 
 struct CommandLine {
   ConfigSources sources;
+  std::vector<std::string> arguments;  ///< all, as they were
   bool check = false;
+  std::optional<uint32_t> takes_over;  ///< a state's version, which --check is asked about
   bool rebuild = false;
 };
 
@@ -63,6 +72,7 @@ void print_error(std::string_view line) {
 Parsed parse_command_line(int argc, char** argv) {
   Parsed parsed;
   std::string file;
+  parsed.command.arguments.assign(argv, argv + argc);
   CLI::App app("Keeps blobs and disk images close to the programs that read them.", "blobcached");
   app.add_option("--config", file, "Read this TOML file; see blobcached.toml(5)")
       ->type_name("FILE");
@@ -72,6 +82,11 @@ Parsed parse_command_line(int argc, char** argv) {
       ->allow_extra_args(false);
   CLI::Option* check =
       app.add_flag("--check", parsed.command.check, "Check the configuration and exit");
+  app.add_option("--takes-over", parsed.command.takes_over,
+                 "With --check: say, too, whether this program knows the state of a daemon that is "
+                 "to become it")
+      ->type_name("VERSION")
+      ->needs(check);
   app.add_flag("--rebuild", parsed.command.rebuild,
                "Make a lost or damaged catalog again from the store's files and exit")
       ->excludes(check);
@@ -92,7 +107,22 @@ Parsed parse_command_line(int argc, char** argv) {
   return parsed;
 }
 
-int check(const ConfigSources& sources) {
+/// Another program, which is about to become this one, asks by its state's version.
+bool check_takes_over(uint32_t version) {
+  if (version == kHandoverVersion) {
+    fmt::print("{}\n", takes_over_line(version));
+    return true;
+  }
+  print_error(fmt::format(
+      "cannot take over from the running daemon, whose state has version {}: this program knows "
+      "version {}; restart the daemon instead",
+      version, kHandoverVersion));
+  return false;
+}
+
+int check(const CommandLine& command) {
+  const ConfigSources& sources = command.sources;
+  if (command.takes_over && !check_takes_over(*command.takes_over)) return kExitFailed;
   const ConfigResult result = read_config(sources);
   for (const std::string& problem : result.problems) print_error(problem);
   if (!result.problems.empty()) return kExitFailed;
@@ -148,6 +178,7 @@ sigset_t handled_signals() {
   ::sigaddset(&signals, SIGHUP);
   ::sigaddset(&signals, SIGINT);
   ::sigaddset(&signals, SIGTERM);
+  ::sigaddset(&signals, SIGUSR2);
   return signals;
 }
 
@@ -166,11 +197,13 @@ void tell_service_manager(const std::string& socket, std::string_view message) {
   if (!told.ok()) spdlog::warn("{}", base::message(told));
 }
 
+void tell_reloading(const std::string& notify_socket) {
+  tell_service_manager(notify_socket,
+                       fmt::format("RELOADING=1\nMONOTONIC_USEC={}", monotonic_ns() / 1000));
+}
+
 void reload(Daemon& daemon, const ConfigSources& sources, const std::string& notify_socket) {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  const int64_t microseconds = int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1000;
-  tell_service_manager(notify_socket, fmt::format("RELOADING=1\nMONOTONIC_USEC={}", microseconds));
+  tell_reloading(notify_socket);
   if (!sources.file.has_value()) spdlog::info("reload: there is no configuration file to read");
   const ConfigResult result = read_config(sources);
   for (const std::string& problem : result.problems) spdlog::error("reload: {}", problem);
@@ -182,9 +215,106 @@ void reload(Daemon& daemon, const ConfigSources& sources, const std::string& not
   tell_service_manager(notify_socket, "READY=1");
 }
 
-int run(const ConfigSources& sources) {
+/// Becomes another program, and returns only when that was aborted while this one still serves.
+void become(Daemon& daemon, UpgradeDesk& desk, const UpgradeDesk::Order& order) {
+  spdlog::info("upgrade: to {}", order.program);
+  const auto aborted = [&](const absl::Status& why, absl::Duration pause) {
+    spdlog::error("upgrade: aborted: {}", base::message(why));
+    desk.note(order.number, why, pause);
+  };
+  const absl::StatusOr<Departure> departure = prepare_departure();
+  if (!departure.ok()) return aborted(departure.status(), absl::ZeroDuration());
+  const int64_t paused_ns = monotonic_ns();
+  const absl::Status paused = daemon.pause(absl::Now() + kLongestDrain);
+  if (!paused.ok()) return aborted(paused, absl::Nanoseconds(monotonic_ns() - paused_ns));
+  absl::StatusOr<base::Parcel> state = daemon.hand_over();
+  if (state.ok()) {
+    daemon.stop();
+    const Handover handover = {.daemon = *std::move(state),
+                               .number = order.number,
+                               .paused_ns = paused_ns,
+                               .program = order.program,
+                               .former = desk.program(),
+                               .arguments = desk.arguments()};
+    state = depart(*departure, handover);
+  }
+  // What is left of this process serves nothing: its end unmounts, as a crash does.
+  spdlog::critical("upgrade: {}", base::message(state.status()));
+  ::_exit(kExitFailed);
+}
+
+void upgrade(Daemon& daemon, UpgradeDesk& desk, const std::string& notify_socket) {
+  std::optional<UpgradeDesk::Order> order = desk.take();
+  if (!order) {  // the signal is somebody else's: to the program that is installed now
+    const absl::StatusOr<uint64_t> placed = desk.place("", daemon.mount_devices());
+    if (!placed.ok()) return spdlog::error("upgrade: refused: {}", base::message(placed.status()));
+    order = desk.take();
+    if (!order) return;
+  }
+  tell_reloading(notify_socket);
+  become(daemon, desk, *order);
+  tell_service_manager(notify_socket, "READY=1");
+}
+
+/// The daemon serves, after an upgrade or when one has failed.
+void end_upgrade(Daemon& daemon, UpgradeDesk& desk, Succession& succession) {
+  daemon.end_take_over();
+  const absl::Duration pause = absl::Nanoseconds(monotonic_ns() - succession.handover->paused_ns);
+  end_succession();
+  succession.handover->daemon = base::Parcel();  // else a mount outlived its end
+  const bool failed = succession.is_way_back;
+  desk.note(succession.handover->number,
+            failed ? base::error(absl::StatusCode::kAborted, succession.failure) : absl::OkStatus(),
+            pause);
+  const auto milliseconds = absl::ToInt64Milliseconds(pause);
+  if (failed) {
+    spdlog::error("upgrade: aborted: {}; the former program serves again, after {} ms",
+                  succession.failure, milliseconds);
+  } else {
+    spdlog::info("upgrade: done; requests have waited for {} ms", milliseconds);
+  }
+}
+
+int serve(Daemon& daemon, UpgradeDesk& desk, const ConfigSources& sources,
+          const std::string& notify_socket) {
   const sigset_t signals = handled_signals();
-  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  for (;;) {
+    int signal = 0;
+    if (::sigwait(&signals, &signal) != 0) continue;
+    if (signal == SIGHUP) {
+      reload(daemon, sources, notify_socket);
+    } else if (signal == SIGUSR2) {
+      upgrade(daemon, desk, notify_socket);
+    } else {
+      break;
+    }
+  }
+  let_signals_kill();
+  spdlog::info("stopping");
+  tell_service_manager(notify_socket, "STOPPING=1");
+  daemon.stop();
+  spdlog::info("stopped");
+  return kExitDone;
+}
+
+/// A start that has failed. With a former program that goes on, this does not return.
+int failed_start(const absl::Status& why) {
+  go_back(why);
+  print_error(base::message(why));
+  return kExitFailed;
+}
+
+/// The file that this program is from, as upgrades have it.
+std::string program_of(const Succession& succession) {
+  if (!succession.happens || !succession.handover.ok()) return own_program().value_or("");
+  return succession.is_way_back ? succession.handover->former : succession.handover->program;
+}
+
+int run(const CommandLine& command) {
+  const sigset_t signals = handled_signals();
+  // Not added to what is blocked: an upgrade may come here from a signal handler.
+  ::pthread_sigmask(SIG_SETMASK, &signals, nullptr);
+  Succession succession = begin_succession(command.arguments);
   ::signal(SIGPIPE, SIG_IGN);
   ::umask(0077);
   // Distributions' Abseil looks for deadlocks at every lock, which is for debugging and costs a hit
@@ -192,34 +322,27 @@ int run(const ConfigSources& sources) {
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   start_logging();
   const std::string notify_socket = notify_socket_name();
-
-  const absl::StatusOr<Config> config = load_config(sources);
-  if (!config.ok()) {
-    print_error(base::message(config.status()));
-    return kExitFailed;
+  if (succession.happens && !succession.handover.ok()) {
+    return failed_start(succession.handover.status());
   }
+
+  const absl::StatusOr<Config> config = load_config(command.sources);
+  if (!config.ok()) return failed_start(config.status());
   const absl::Status raised = raise_open_files_limit();
   if (!raised.ok()) spdlog::warn("{}", base::message(raised));
-  absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::start(*config);
-  if (!daemon.ok()) {
-    print_error(base::message(daemon.status()));
-    return kExitFailed;
-  }
+  UpgradeDesk desk(command.arguments, program_of(succession), [] { ::kill(::getpid(), SIGUSR2); });
+  if (succession.happens) desk.resume(succession.handover->number);
+  DaemonEnvironment environment;
+  environment.upgrades = &desk;
+  environment.on_failure = &go_back;
+  if (succession.happens) environment.handed_over = &succession.handover->daemon;
+  environment.ended_cleanly = !succession.is_way_back;
+  absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::start(*config, environment);
+  if (!daemon.ok()) return failed_start(daemon.status());
+  if (succession.happens) end_upgrade(**daemon, desk, succession);
   tell_service_manager(notify_socket, "READY=1");
   log_always("ready");
-
-  for (;;) {
-    int signal = 0;
-    if (::sigwait(&signals, &signal) != 0) continue;
-    if (signal != SIGHUP) break;
-    reload(**daemon, sources, notify_socket);
-  }
-  let_signals_kill();
-  spdlog::info("stopping");
-  tell_service_manager(notify_socket, "STOPPING=1");
-  (*daemon)->stop();
-  spdlog::info("stopped");
-  return kExitDone;
+  return serve(**daemon, desk, command.sources, notify_socket);
 }
 
 }  // namespace
@@ -230,11 +353,10 @@ int main(int argc, char** argv) {
   try {
     const server::Parsed parsed = server::parse_command_line(argc, argv);
     if (parsed.exit_status.has_value()) return *parsed.exit_status;
-    const server::ConfigSources& sources = parsed.command.sources;
-    if (parsed.command.check) return server::check(sources);
-    return parsed.command.rebuild ? server::rebuild(sources) : server::run(sources);
+    const server::CommandLine& command = parsed.command;
+    if (command.check) return server::check(command);
+    return command.rebuild ? server::rebuild(command.sources) : server::run(command);
   } catch (const std::exception& error) {
-    server::print_error(error.what());
-    return server::kExitFailed;
+    return server::failed_start(absl::InternalError(error.what()));
   }
 }

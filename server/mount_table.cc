@@ -4,11 +4,13 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
+#include "base/status.h"
 #include "store/tree/path.h"
 
 namespace blobcache::server {
@@ -65,6 +67,7 @@ absl::Status MountTable::add(const MountView& wanted) {
   {
     const absl::MutexLock lock(&mutex_);
     if (stopping_) return absl::UnavailableError("the daemon is stopping");
+    if (paused_) return absl::UnavailableError("the daemon is being upgraded");
     if (entries_.contains(path)) {
       return absl::AlreadyExistsError(fmt::format("{}: mounted already", path.native()));
     }
@@ -109,6 +112,7 @@ absl::Status MountTable::remove(const std::filesystem::path& mountpoint) {
       return absl::NotFoundError(
           fmt::format("{}: no mount of this daemon is there", path.native()));
     }
+    if (paused_) return absl::UnavailableError("the daemon is being upgraded");
     if (found->state != State::kServing) {
       return absl::FailedPreconditionError(
           fmt::format("{}: is just being {}", path.native(),
@@ -194,6 +198,100 @@ void MountTable::stop() {
   for (const auto& [mountpoint, mount] : rest) finish(mountpoint, *mount);
 }
 
+std::vector<std::pair<MountView, fusefs::Mount*>> MountTable::served() const {
+  std::vector<std::pair<MountView, fusefs::Mount*>> out;
+  const absl::MutexLock lock(&mutex_);
+  for (const auto& [mountpoint, entry] : entries_) {
+    if (entry.state == State::kServing && !has_ended(entry)) {
+      out.emplace_back(entry.view, entry.mount.get());
+    }
+  }
+  return out;
+}
+
+absl::Status MountTable::pause(absl::Time deadline) {
+  {
+    const absl::MutexLock lock(&mutex_);
+    paused_ = true;
+    if (!mutex_.AwaitWithDeadline(absl::Condition(this, &MountTable::is_settled), deadline)) {
+      paused_ = false;
+      return absl::DeadlineExceededError("a mount is just being made or taken away");
+    }
+  }
+  for (const auto& [view, mount] : served()) {
+    const absl::Status status = mount->pause(deadline);
+    if (status.ok()) continue;
+    resume();
+    return status;
+  }
+  return absl::OkStatus();
+}
+
+void MountTable::resume() {
+  for (const auto& [view, mount] : served()) mount->resume();
+  const absl::MutexLock lock(&mutex_);
+  paused_ = false;
+}
+
+std::vector<tree::OpenNode> MountTable::open_objects() const {
+  std::vector<tree::OpenNode> all;
+  for (const auto& [view, mount] : served()) {
+    std::vector<tree::OpenNode> some = mount->open_objects();
+    std::move(some.begin(), some.end(), std::back_inserter(all));
+  }
+  return all;
+}
+
+std::vector<dev_t> MountTable::devices() const {
+  std::vector<dev_t> all;
+  for (const auto& [view, mount] : served()) all.push_back(mount->device());
+  return all;
+}
+
+absl::StatusOr<std::vector<base::Parcel>> MountTable::hand_over() {
+  std::vector<base::Parcel> parcels;
+  for (const auto& [view, mount] : served()) {
+    absl::StatusOr<base::Parcel> handed = mount->hand_over();
+    if (absl::IsFailedPrecondition(handed.status())) continue;  // it has ended
+    if (!handed.ok()) return handed.status();
+    base::ParcelWriter parcel;
+    parcel.add_text(view.mountpoint.native());
+    parcel.add_text(view.subtree);
+    parcel.add_flag(view.read_only);
+    parcel.add_flag(view.no_exec);
+    parcel.add_parcel(*std::move(handed));
+    parcels.push_back(std::move(parcel).take());
+  }
+  return parcels;
+}
+
+absl::Status MountTable::take_over(const base::Parcel& parcel, const TakeOverMount& take_over) {
+  base::ParcelReader reader(parcel);
+  MountView view;
+  view.mountpoint = reader.text();
+  view.subtree = reader.text();
+  view.read_only = reader.flag();
+  view.no_exec = reader.flag();
+  const base::Parcel handed = reader.parcel();
+  BLOBCACHE_RETURN_IF_ERROR(reader.end());
+  uint64_t id = 0;
+  {
+    const absl::MutexLock lock(&mutex_);
+    paused_ = true;
+    id = next_id_++;
+  }
+  absl::StatusOr<std::unique_ptr<fusefs::Mount>> mount =
+      take_over(handed, [this, id] { on_end(id); });
+  if (!mount.ok()) return base::annotate(mount.status(), view.mountpoint.native());
+  const absl::MutexLock lock(&mutex_);
+  Entry& entry = entries_[view.mountpoint];
+  entry.id = id;
+  entry.state = State::kServing;
+  entry.view = view;
+  entry.mount = std::move(*mount);
+  return absl::OkStatus();
+}
+
 void MountTable::on_end(uint64_t id) {
   const absl::MutexLock lock(&mutex_);
   ended_.push_back(id);
@@ -204,6 +302,7 @@ bool MountTable::has_ended(const Entry& entry) const {
 }
 
 bool MountTable::work_for_reaper() const {
+  if (paused_) return stopping_;
   return stopping_ || std::any_of(entries_.begin(), entries_.end(), [this](const auto& named) {
            mutex_.AssertHeld();
            return named.second.state == State::kServing && has_ended(named.second);

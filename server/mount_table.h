@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -7,13 +9,16 @@
 #include <map>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "base/door_stats.h"
+#include "base/parcel.h"
 #include "fusefs/mount.h"
 #include "server/mount_view.h"
 
@@ -60,6 +65,22 @@ class MountTable {
   /// Unmounts all and admits no more. Idempotent.
   void stop();
 
+  // Another process takes the mounts over; see fusefs::Mount.
+  /// Pauses all; nothing is mounted or unmounted meanwhile. DEADLINE_EXCEEDED when one of them
+  /// cannot: then all have gone on.
+  [[nodiscard]] absl::Status pause(absl::Time deadline);
+  void resume();
+  /// Each open file of all.
+  [[nodiscard]] std::vector<tree::OpenNode> open_objects() const;
+  /// For when they are paused: a parcel for each that has not ended.
+  [[nodiscard]] absl::StatusOr<std::vector<base::Parcel>> hand_over();
+  /// Goes on with such a mount.
+  using TakeOverMount = std::function<absl::StatusOr<std::unique_ptr<fusefs::Mount>>(
+      const base::Parcel& mount, std::function<void()> on_end)>;
+  [[nodiscard]] absl::Status take_over(const base::Parcel& parcel, const TakeOverMount& take_over);
+  /// The device numbers of the mounts.
+  [[nodiscard]] std::vector<dev_t> devices() const;
+
  private:
   enum class State : uint8_t { kStarting, kServing, kEnding };
   struct Entry {
@@ -69,6 +90,8 @@ class MountTable {
     std::unique_ptr<fusefs::Mount> mount;
   };
 
+  /// Those that are served, which no other thread ends while it is paused.
+  [[nodiscard]] std::vector<std::pair<MountView, fusefs::Mount*>> served() const;
   void reap();
   void on_end(uint64_t id);
   /// The entry that was mounted by this path, or is mounted at it; nullptr when there is none.
@@ -90,6 +113,7 @@ class MountTable {
   base::DoorStats past_ ABSL_GUARDED_BY(mutex_);         ///< of the mounts that are gone
   uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool paused_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread reaper_;
 };
 

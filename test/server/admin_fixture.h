@@ -152,6 +152,9 @@ class FakeNbd final : public blockdev::NbdServer {
   std::vector<std::string> left_out;
 
   void stop() override {}
+  absl::StatusOr<std::vector<base::UniqueFd>> keep_listening() override {
+    return std::vector<base::UniqueFd>();
+  }
   absl::Status reload_tls() override { return absl::OkStatus(); }
   [[nodiscard]] std::vector<base::ListenAddress> addresses() const override {
     return {{base::ListenAddress::Kind::kUnix, "/run/n", "", 0}};

@@ -20,6 +20,7 @@ namespace {
 struct Record {
   absl::Mutex mutex;
   std::vector<std::string> unmounted ABSL_GUARDED_BY(mutex);
+  std::vector<std::string> told ABSL_GUARDED_BY(mutex);
   std::vector<fusefs::MountOptions> started ABSL_GUARDED_BY(mutex);
   std::function<void()> end_last ABSL_GUARDED_BY(mutex);
   int alive ABSL_GUARDED_BY(mutex) = 0;
@@ -44,6 +45,20 @@ class FakeMount final : public fusefs::Mount {
     const absl::MutexLock lock(&record_.mutex);
     record_.unmounted.push_back(mountpoint_.native());
   }
+  absl::Status pause(absl::Time /*deadline*/) override {
+    const absl::MutexLock lock(&record_.mutex);
+    record_.told.push_back(mountpoint_.native() + " pause");
+    return mountpoint_ == "/hangs" ? absl::DeadlineExceededError("hangs") : absl::OkStatus();
+  }
+  void resume() override {
+    const absl::MutexLock lock(&record_.mutex);
+    record_.told.push_back(mountpoint_.native() + " resume");
+  }
+  std::vector<tree::OpenNode> open_objects() const override { return {{7, nullptr}}; }
+  absl::StatusOr<base::Parcel> hand_over() override {
+    return base::Parcel{mountpoint_.native(), {}};
+  }
+  dev_t device() const override { return 42; }
   [[nodiscard]] const std::filesystem::path& mountpoint() const override { return mountpoint_; }
   [[nodiscard]] base::DoorStats stats() const override { return {10, 100, 0, 1, 2}; }
 
@@ -246,6 +261,56 @@ TEST_CASE("there is a bound") {
     REQUIRE(table.add(at("/m" + std::to_string(i))).ok());
   }
   CHECK(absl::IsResourceExhausted(table.add(at("/one_more"))));
+}
+
+TEST_CASE("mount table: all mounts pause, or none; nothing comes or goes meanwhile") {
+  Record record;
+  MountTable table({}, fake_start(record));
+  REQUIRE(table.add(at("/a")).ok());
+  REQUIRE(table.add(at("/b")).ok());
+  CHECK(table.devices() == std::vector<dev_t>{42, 42});
+  CHECK(table.pause(absl::InfiniteFuture()).ok());
+  CHECK(absl::IsUnavailable(table.add(at("/c"))));
+  CHECK(absl::IsUnavailable(table.remove("/a")));
+  table.resume();
+  CHECK(table.remove("/a").ok());
+  REQUIRE(table.add(at("/hangs")).ok());
+  {
+    const absl::MutexLock lock(&record.mutex);
+    CHECK(record.told ==
+          std::vector<std::string>{"/a pause", "/b pause", "/a resume", "/b resume"});
+    record.told.clear();
+  }
+  CHECK(absl::IsDeadlineExceeded(table.pause(absl::InfiniteFuture())));
+  const absl::MutexLock lock(&record.mutex);
+  CHECK(record.told ==
+        std::vector<std::string>{"/b pause", "/hangs pause", "/b resume", "/hangs resume"});
+}
+
+TEST_CASE("mount table: mounts that are handed over are taken over as they were") {
+  Record record;
+  MountTable table({}, fake_start(record));
+  REQUIRE(table.add({.mountpoint = "/a", .subtree = "files/x", .read_only = true, .no_exec = false})
+              .ok());
+  REQUIRE(table.pause(absl::InfiniteFuture()).ok());
+  CHECK(table.open_objects().size() == 1);
+  const auto parcels = table.hand_over();
+  REQUIRE(parcels.ok());
+  REQUIRE(parcels->size() == 1);
+
+  MountTable next({}, fake_start(record));
+  const auto take = [&record](const base::Parcel& parcel, const std::function<void()>& /*on_end*/) {
+    return absl::StatusOr<std::unique_ptr<fusefs::Mount>>(
+        std::make_unique<FakeMount>(parcel.bytes, record));
+  };
+  REQUIRE(next.take_over((*parcels)[0], take).ok());
+  CHECK(absl::IsUnavailable(next.add(at("/b"))));
+  next.resume();
+  REQUIRE(next.list().size() == 1);
+  CHECK(next.list()[0].to_string() == "/a (files/x, read-only)");
+  CHECK(next.remove("/a").ok());
+  base::Parcel cut{(*parcels)[0].bytes.substr(0, 20), {}};
+  CHECK(absl::IsDataLoss(next.take_over(cut, take)));
 }
 
 }  // namespace

@@ -1,0 +1,225 @@
+#include "server/upgrade_desk.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <filesystem>
+#include <string_view>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "base/status.h"
+#include "base/unique_fd.h"
+#include "server/handover.h"
+
+namespace blobcache::server {
+namespace {
+
+/// Of what a program says, this is enough to find a line in, or to show.
+constexpr size_t kMostSaid = size_t{16} << 10;
+
+absl::Status check_file(const std::string& program, const std::vector<dev_t>& own_devices) {
+  if (!program.starts_with('/')) {
+    return absl::InvalidArgumentError(fmt::format("{}: is no absolute path", program));
+  }
+  struct stat info{};
+  if (::stat(program.c_str(), &info) != 0) return base::errno_error(errno, program);
+  if (std::find(own_devices.begin(), own_devices.end(), info.st_dev) != own_devices.end()) {
+    return absl::FailedPreconditionError(fmt::format(
+        "{}: lies on a mount of this daemon, which waits while it is upgraded; copy it elsewhere",
+        program));
+  }
+  if (!S_ISREG(info.st_mode)) {
+    return absl::FailedPreconditionError(fmt::format("{}: is no program file", program));
+  }
+  if (::access(program.c_str(), X_OK) != 0) return base::errno_error(errno, program);
+  return absl::OkStatus();
+}
+
+/// A child in a process group of its own, which ends with this.
+class TrialRun {
+ public:
+  ~TrialRun() { static_cast<void>(end()); }
+  TrialRun() = default;
+  TrialRun(const TrialRun&) = delete;
+  TrialRun& operator=(const TrialRun&) = delete;
+
+  [[nodiscard]] absl::Status start(const std::string& program, std::vector<std::string> words);
+  /// Reads until the output's end, and waits for the child's; false when they do not come by
+  /// `deadline`.
+  [[nodiscard]] bool read_all(absl::Time deadline);
+  /// The exit status, or -1.
+  [[nodiscard]] int end();
+  [[nodiscard]] const std::string& said() const { return said_; }
+
+ private:
+  [[nodiscard]] bool is_over() const;
+
+  pid_t child_ = 0;
+  base::UniqueFd output_;
+  std::string said_;
+};
+
+absl::Status TrialRun::start(const std::string& program, std::vector<std::string> words) {
+  std::array<int, 2> ends = {-1, -1};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return base::errno_error(errno, "a pipe");
+  output_ = base::UniqueFd(ends[0]);
+  const base::UniqueFd input(ends[1]);
+  std::vector<char*> pointers;
+  for (std::string& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  posix_spawn_file_actions_t files;
+  posix_spawnattr_t attributes;
+  ::posix_spawn_file_actions_init(&files);
+  ::posix_spawn_file_actions_adddup2(&files, input.get(), STDOUT_FILENO);
+  ::posix_spawn_file_actions_adddup2(&files, input.get(), STDERR_FILENO);
+  ::posix_spawnattr_init(&attributes);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::posix_spawnattr_setsigmask(&attributes, &none);
+  ::posix_spawnattr_setpgroup(&attributes, 0);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
+  const int error =
+      ::posix_spawn(&child_, program.c_str(), &files, &attributes, pointers.data(), environ);
+  ::posix_spawnattr_destroy(&attributes);
+  ::posix_spawn_file_actions_destroy(&files);
+  if (error == 0) return absl::OkStatus();
+  child_ = 0;
+  return base::errno_error(error, program);
+}
+
+bool TrialRun::read_all(absl::Time deadline) {
+  std::array<char, 4096> buffer{};
+  for (;;) {
+    const absl::Duration left = deadline - absl::Now();
+    if (left <= absl::ZeroDuration()) return false;
+    pollfd watched = {output_.get(), POLLIN, 0};
+    if (::poll(&watched, 1, static_cast<int>(absl::ToInt64Milliseconds(left)) + 1) <= 0) continue;
+    const ssize_t got = ::read(output_.get(), buffer.data(), buffer.size());
+    if (got == 0) break;
+    if (got < 0 && errno != EINTR) return false;
+    if (got > 0 && said_.size() < kMostSaid) said_.append(buffer.data(), static_cast<size_t>(got));
+  }
+  constexpr int kLookMs = 2;
+  while (!is_over()) {
+    if (absl::Now() >= deadline) return false;
+    ::poll(nullptr, 0, kLookMs);
+  }
+  return true;
+}
+
+bool TrialRun::is_over() const {
+  siginfo_t info{};
+  return ::waitid(P_PID, static_cast<id_t>(child_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         info.si_pid != 0;
+}
+
+int TrialRun::end() {
+  if (child_ == 0) return -1;
+  ::kill(-child_, SIGKILL);  // whatever it has started goes, too; what is over has its status
+  int status = 0;
+  while (::waitpid(child_, &status, 0) < 0 && errno == EINTR) {
+  }
+  child_ = 0;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/// The last line, which says what is wrong if any does.
+std::string last_line(std::string_view text) {
+  while (text.ends_with('\n')) text.remove_suffix(1);
+  const size_t before = text.rfind('\n');
+  return std::string(before == std::string_view::npos ? text : text.substr(before + 1));
+}
+
+bool has_line(std::string_view text, std::string_view line) {
+  return fmt::format("\n{}\n", text).find(fmt::format("\n{}\n", line)) != std::string::npos;
+}
+
+}  // namespace
+
+std::string takes_over_line(uint32_t version) { return fmt::format("handover {}: OK", version); }
+
+absl::Status check_successor(const std::string& program, const std::vector<std::string>& arguments,
+                             const std::vector<dev_t>& own_devices) {
+  BLOBCACHE_RETURN_IF_ERROR(check_file(program, own_devices));
+  std::vector<std::string> words = arguments;
+  words.emplace_back("--check");
+  words.push_back(fmt::format("--takes-over={}", kHandoverVersion));
+  TrialRun run;
+  BLOBCACHE_RETURN_IF_ERROR(run.start(program, std::move(words)));
+  if (!run.read_all(absl::Now() + kLongestCheck)) {
+    return absl::DeadlineExceededError(fmt::format("{} --check: did not end within {}", program,
+                                                   absl::FormatDuration(kLongestCheck)));
+  }
+  const int status = run.end();
+  if (status == 0 && has_line(run.said(), takes_over_line(kHandoverVersion))) {
+    return absl::OkStatus();
+  }
+  if (status == 0) {
+    return absl::FailedPreconditionError(
+        fmt::format("{}: does not say that it can take over from a running daemon", program));
+  }
+  const std::string said = last_line(run.said());
+  return absl::FailedPreconditionError(
+      fmt::format("{} --check: {}", program,
+                  said.empty() ? fmt::format("ended with status {}", status) : said));
+}
+
+absl::StatusOr<uint64_t> UpgradeDesk::place(const std::string& program,
+                                            const std::vector<dev_t>& own_devices) {
+  {
+    const absl::MutexLock lock(&mutex_);
+    if (state_ != State::kIdle) {
+      return absl::AlreadyExistsError("an upgrade is under way");
+    }
+    state_ = State::kChecks;
+  }
+  const std::string wanted = program.empty() ? program_ : program;
+  const absl::Status checked = check_successor(wanted, arguments_, own_devices);
+  const absl::MutexLock lock(&mutex_);
+  state_ = checked.ok() ? State::kPlaced : State::kIdle;
+  if (!checked.ok()) return checked;
+  order_ = {order_.number + 1, wanted};
+  outcome_ = UpgradeOutcome();
+  return order_.number;
+}
+
+std::optional<UpgradeDesk::Order> UpgradeDesk::take() {
+  const absl::MutexLock lock(&mutex_);
+  if (state_ != State::kPlaced) return std::nullopt;
+  state_ = State::kUnderWay;
+  return order_;
+}
+
+void UpgradeDesk::resume(uint64_t number) {
+  const absl::MutexLock lock(&mutex_);
+  state_ = State::kUnderWay;
+  order_.number = number;
+}
+
+void UpgradeDesk::note(uint64_t number, const absl::Status& status, absl::Duration pause) {
+  const absl::MutexLock lock(&mutex_);
+  state_ = State::kIdle;
+  order_.number = number;
+  outcome_ = {.is_over = true, .status = status, .pause = pause};
+}
+
+absl::StatusOr<UpgradeOutcome> UpgradeDesk::outcome(uint64_t number) {
+  const absl::MutexLock lock(&mutex_);
+  if (number == 0 || number != order_.number) {
+    return absl::NotFoundError(fmt::format("upgrade {}: this daemon does not know of it", number));
+  }
+  return outcome_;
+}
+
+}  // namespace blobcache::server
