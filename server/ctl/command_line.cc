@@ -122,6 +122,7 @@ CommandTable::CommandTable()
   add_mount_commands(*app, selected);
   add_device_commands(*app, selected);
   add_upkeep_commands(*app, selected);
+  add_upgrade_command(*app, selected);
   add_config_commands(*app, selected);
   add_completion_command(*app, selected);
   app->footer(kFooter);

@@ -28,6 +28,7 @@ void add_admin_commands(CLI::App& app, Action& selected);   ///< status, exports
 void add_mount_commands(CLI::App& app, Action& selected);   ///< mount, umount
 void add_device_commands(CLI::App& app, Action& selected);  ///< attach, detach
 void add_upkeep_commands(CLI::App& app, Action& selected);  ///< scrub, gc
+void add_upgrade_command(CLI::App& app, Action& selected);  ///< upgrade
 void add_config_commands(CLI::App& app, Action& selected);  ///< config check, config show
 void add_completion_command(CLI::App& app, Action& selected);
 
