@@ -41,7 +41,6 @@ struct DaemonEnvironment {
   /// What hand_over() gave in the process before: mounts and sockets are taken over, and the mounts
   /// are paused. Only for start().
   const base::Parcel* handed_over = nullptr;
-  bool ended_cleanly = true;  ///< that process closed the store
   /// Called when a start fails, before anything is undone.
   std::function<void(const absl::Status&)> on_failure;
 };

@@ -104,7 +104,7 @@ absl::Status Daemon::lock_store(const std::filesystem::path& path) {
     return absl::OkStatus();
   }
   base::ParcelReader lock(handed_->lock);
-  BLOBCACHE_ASSIGN_OR_RETURN(lock_, tree::StoreLock::take_over(lock, environment_.ended_cleanly));
+  BLOBCACHE_ASSIGN_OR_RETURN(lock_, tree::StoreLock::take_over(lock));
   return absl::OkStatus();
 }
 

@@ -108,11 +108,8 @@ Parsed parse_command_line(int argc, char** argv) {
 }
 
 /// Another program, which is about to become this one, asks by its state's version.
-bool check_takes_over(uint32_t version) {
-  if (version == kHandoverVersion) {
-    fmt::print("{}\n", takes_over_line(version));
-    return true;
-  }
+bool knows_state(uint32_t version) {
+  if (version == kHandoverVersion) return true;
   print_error(fmt::format(
       "cannot take over from the running daemon, whose state has version {}: this program knows "
       "version {}; restart the daemon instead",
@@ -122,7 +119,7 @@ bool check_takes_over(uint32_t version) {
 
 int check(const CommandLine& command) {
   const ConfigSources& sources = command.sources;
-  if (command.takes_over && !check_takes_over(*command.takes_over)) return kExitFailed;
+  if (command.takes_over && !knows_state(*command.takes_over)) return kExitFailed;
   const ConfigResult result = read_config(sources);
   for (const std::string& problem : result.problems) print_error(problem);
   if (!result.problems.empty()) return kExitFailed;
@@ -132,6 +129,7 @@ int check(const CommandLine& command) {
     return kExitFailed;
   }
   fmt::print("{}: OK\n", sources.file.has_value() ? sources.file->native() : "configuration");
+  if (command.takes_over) fmt::print("{}\n", takes_over_line(*command.takes_over));
   return kExitDone;
 }
 
@@ -330,13 +328,14 @@ int run(const CommandLine& command) {
   if (!config.ok()) return failed_start(config.status());
   const absl::Status raised = raise_open_files_limit();
   if (!raised.ok()) spdlog::warn("{}", base::message(raised));
-  UpgradeDesk desk(command.arguments, program_of(succession), [] { ::kill(::getpid(), SIGUSR2); });
+  const std::filesystem::path file = command.sources.file.value_or("");
+  UpgradeDesk desk({command.arguments, program_of(succession), file.native()},
+                   [] { ::kill(::getpid(), SIGUSR2); });
   if (succession.happens) desk.resume(succession.handover->number);
   DaemonEnvironment environment;
   environment.upgrades = &desk;
   environment.on_failure = &go_back;
   if (succession.happens) environment.handed_over = &succession.handover->daemon;
-  environment.ended_cleanly = !succession.is_way_back;
   absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::start(*config, environment);
   if (!daemon.ok()) return failed_start(daemon.status());
   if (succession.happens) end_upgrade(**daemon, desk, succession);

@@ -15,6 +15,7 @@
 #include <csignal>
 #include <filesystem>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -28,22 +29,53 @@ namespace {
 /// Of what a program says, this is enough to find a line in, or to show.
 constexpr size_t kMostSaid = size_t{16} << 10;
 
+/// What is read while the mounts are paused must not lie on one of them.
+absl::Status check_apart(const std::string& path, const std::vector<dev_t>& own_devices) {
+  struct stat info{};
+  if (::stat(path.c_str(), &info) != 0) return base::errno_error(errno, path);
+  if (std::find(own_devices.begin(), own_devices.end(), info.st_dev) == own_devices.end()) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      fmt::format("{}: lies on a mount of this daemon, which waits while it is upgraded; copy it "
+                  "elsewhere",
+                  path));
+}
+
 absl::Status check_file(const std::string& program, const std::vector<dev_t>& own_devices) {
   if (!program.starts_with('/')) {
     return absl::InvalidArgumentError(fmt::format("{}: is no absolute path", program));
   }
+  BLOBCACHE_RETURN_IF_ERROR(check_apart(program, own_devices));
   struct stat info{};
   if (::stat(program.c_str(), &info) != 0) return base::errno_error(errno, program);
-  if (std::find(own_devices.begin(), own_devices.end(), info.st_dev) != own_devices.end()) {
-    return absl::FailedPreconditionError(fmt::format(
-        "{}: lies on a mount of this daemon, which waits while it is upgraded; copy it elsewhere",
-        program));
-  }
   if (!S_ISREG(info.st_mode)) {
     return absl::FailedPreconditionError(fmt::format("{}: is no program file", program));
   }
   if (::access(program.c_str(), X_OK) != 0) return base::errno_error(errno, program);
   return absl::OkStatus();
+}
+
+/// Who may ask for an upgrade need not be root, and must not become it by naming a program: that is
+/// root's or this process's user's, and so are all directories on the way to it.
+absl::Status check_trusted(const std::string& program) {
+  std::error_code error;
+  std::filesystem::path path = std::filesystem::canonical(program, error);
+  if (error) return base::errno_error(error.value(), program);
+  for (;;) {
+    struct stat info{};
+    if (::stat(path.c_str(), &info) != 0) return base::errno_error(errno, path.native());
+    const bool is_ours = info.st_uid == 0 || info.st_uid == ::geteuid();
+    const bool others_write = (info.st_mode & (S_IWGRP | S_IWOTH)) != 0;
+    const bool is_sticky = S_ISDIR(info.st_mode) && (info.st_mode & S_ISVTX) != 0;
+    if (!is_ours || (others_write && !is_sticky)) {
+      return absl::PermissionDeniedError(
+          fmt::format("{}: {} can be changed by others than root and the daemon's user", program,
+                      path.native()));
+    }
+    if (path == path.root_path()) return absl::OkStatus();
+    path = path.parent_path();
+  }
 }
 
 /// A child in a process group of its own, which ends with this.
@@ -184,8 +216,12 @@ absl::StatusOr<uint64_t> UpgradeDesk::place(const std::string& program,
     }
     state_ = State::kChecks;
   }
-  const std::string wanted = program.empty() ? program_ : program;
-  const absl::Status checked = check_successor(wanted, arguments_, own_devices);
+  const std::string wanted = program.empty() ? self_.program : program;
+  absl::Status checked;
+  if (!self_.config_file.empty()) checked = check_apart(self_.config_file, own_devices);
+  // What is where this program is from is as good as this program.
+  if (checked.ok() && wanted != self_.program) checked = check_trusted(wanted);
+  if (checked.ok()) checked = check_successor(wanted, self_.arguments, own_devices);
   const absl::MutexLock lock(&mutex_);
   state_ = checked.ok() ? State::kPlaced : State::kIdle;
   if (!checked.ok()) return checked;

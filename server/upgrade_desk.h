@@ -46,13 +46,20 @@ class UpgradeDesk {
     std::string program;
   };
 
-  /// `arguments` are the process's, `program` the file that it is from. `wake` makes the main
-  /// thread call take().
-  UpgradeDesk(std::vector<std::string> arguments, std::string program, std::function<void()> wake)
-      : arguments_(std::move(arguments)), program_(std::move(program)), wake_(std::move(wake)) {}
+  /// What the process is. Value type.
+  struct Self {
+    std::vector<std::string> arguments;
+    std::string program;      ///< the file that it is from
+    std::string config_file;  ///< "": it has none
+  };
+  /// `wake` makes the main thread call take().
+  UpgradeDesk(Self self, std::function<void()> wake)
+      : self_(std::move(self)), wake_(std::move(wake)) {}
 
   /// Asks for an upgrade to a program, "": the file that this one is from. Returns its number.
-  /// Errors as check_successor(), ALREADY_EXISTS while one is under way. Waits for the check.
+  /// PERMISSION_DENIED for another file that others than root and our user can change.
+  /// Errors as check_successor(), also about the configuration file, and ALREADY_EXISTS while one
+  /// is under way. Waits for the check.
   [[nodiscard]] absl::StatusOr<uint64_t> place(const std::string& program,
                                                const std::vector<dev_t>& own_devices)
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -70,14 +77,13 @@ class UpgradeDesk {
   /// NOT_FOUND for a number that no upgrade has, or one that is long over.
   [[nodiscard]] absl::StatusOr<UpgradeOutcome> outcome(uint64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  [[nodiscard]] const std::vector<std::string>& arguments() const { return arguments_; }
-  [[nodiscard]] const std::string& program() const { return program_; }
+  [[nodiscard]] const std::vector<std::string>& arguments() const { return self_.arguments; }
+  [[nodiscard]] const std::string& program() const { return self_.program; }
 
  private:
   enum class State : uint8_t { kIdle, kChecks, kPlaced, kUnderWay };
 
-  const std::vector<std::string> arguments_;
-  const std::string program_;
+  const Self self_;
   const std::function<void()> wake_;
   absl::Mutex mutex_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kIdle;

@@ -143,7 +143,7 @@ void Operations::keep_open(OpenFile opened, fuse_file_info& file) {
 }
 
 void Operations::close_opened(uint64_t handle) {
-  const OpenFile& opened = OpenFiles::file(handle);
+  const OpenFile& opened = open_files_.file(handle);
   const tree::NodeId node = opened.node.id;
   const bool is_counted = opened.is_counted;
   open_files_.remove(handle);

@@ -87,12 +87,12 @@ absl::StatusOr<std::shared_ptr<StoreLock>> StoreLock::acquire(
   return std::make_shared<StoreLock>(std::move(fd), std::move(folder), ended_cleanly);
 }
 
-absl::StatusOr<std::shared_ptr<StoreLock>> StoreLock::take_over(base::ParcelReader& parcel,
-                                                                bool ended_cleanly) {
+absl::StatusOr<std::shared_ptr<StoreLock>> StoreLock::take_over(base::ParcelReader& parcel) {
   base::UniqueFd file = parcel.descriptor();
   base::UniqueFd folder = parcel.descriptor();
   BLOBCACHE_RETURN_IF_ERROR(base::annotate(parcel.status(), "the store's lock"));
   if (!file.valid() || !folder.valid()) return absl::DataLossError("the store's lock is missing");
+  const bool ended_cleanly = holder_number(file.get()).empty();
   BLOBCACHE_RETURN_IF_ERROR(write_holder(file.get(), "the store's lock"));
   return std::make_shared<StoreLock>(std::move(file), std::move(folder), ended_cleanly);
 }

@@ -26,9 +26,9 @@ class StoreLock {
       const std::filesystem::path& directory);
 
   /// The lock of the process before, which handed it over: nobody else can have had it meanwhile.
-  /// Else as acquire(). `ended_cleanly` is for who knows that.
+  /// Else as acquire().
   [[nodiscard]] static absl::StatusOr<std::shared_ptr<StoreLock>> take_over(
-      base::ParcelReader& parcel, bool ended_cleanly);
+      base::ParcelReader& parcel);
   /// For the process that takes over. The store stays locked as long as the parcel is there.
   [[nodiscard]] absl::Status hand_over(base::ParcelWriter& parcel) const;
 

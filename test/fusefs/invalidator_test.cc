@@ -7,6 +7,8 @@
 #include <limits>
 #include <vector>
 
+#include "absl/time/clock.h"
+
 namespace blobcache::fusefs {
 namespace {
 
@@ -168,6 +170,30 @@ TEST_CASE("fusefs invalidator: what the mount itself changes is not told to it")
   invalidator.own().end({5, 10, 20});
   invalidator.on_name_changed(3, "another's");
   CHECK(cache.wait_for(2) == std::vector<std::string>{"5[10+20]", "3/another's"});
+}
+
+TEST_CASE("fusefs invalidator: while it is paused it tells nothing, and keeps what comes") {
+  FakeCache cache;
+  Invalidator invalidator(cache);
+  invalidator.start();
+  invalidator.on_name_changed(1, "before");
+  CHECK(invalidator.pause(absl::InfiniteDuration(), absl::InfiniteFuture()));
+  CHECK(cache.wait_for(1) == std::vector<std::string>{"1/before"});
+  CHECK_FALSE(invalidator.has_news());
+  invalidator.on_name_changed(1, "meanwhile");
+  CHECK(invalidator.has_news());
+  CHECK(cache.wait_for(0).size() == 1);
+  invalidator.resume();
+  CHECK(cache.wait_for(2).back() == "1/meanwhile");
+  // What is being told may wait for the kernel, and so for us.
+  cache.hold();
+  invalidator.on_name_changed(1, "long");
+  REQUIRE(cache.wait_for(3).size() == 3);
+  CHECK_FALSE(invalidator.pause(absl::ZeroDuration(), absl::Now() + absl::Milliseconds(20)));
+  cache.let_go();
+  invalidator.resume();
+  invalidator.forget_all();
+  CHECK(cache.wait_for(4).back() == "all");
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <cstdint>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -65,6 +67,46 @@ TEST_CASE("fusefs open files: who may write is known") {
   files.remove(third);
   CHECK(files.written_nodes().empty());
   files.remove(first);
+}
+
+TEST_CASE("fusefs open files: handles are as in another table, and free ones are used again") {
+  OpenFiles files;
+  std::vector<uint64_t> handles;
+  for (tree::NodeId id = 100; id < 1100; ++id) handles.push_back(files.add(file_of(id)));
+  for (size_t i = 0; i < handles.size(); ++i) CHECK(files.file(handles[i]).node.id == 100 + i);
+  for (size_t i = 0; i < handles.size(); i += 3) files.remove(handles[i]);
+  OpenFiles next;
+  for (const auto& [handle, file] : files.all()) CHECK(next.restore(handle, *file));
+  CHECK(next.size() == files.size());
+  for (size_t i = 1; i < handles.size(); i += 3) CHECK(next.file(handles[i]).node.id == 100 + i);
+  CHECK_FALSE(next.restore(1, file_of(5)));
+  CHECK_FALSE(next.restore(0, file_of(5)));
+  CHECK_FALSE(next.restore(OpenFiles::kMostHandles + 1, file_of(5)));
+  std::set<uint64_t> fresh;
+  for (size_t i = 0; i < handles.size(); ++i) fresh.insert(next.add(file_of(7)));
+  CHECK(fresh.size() == handles.size());
+  CHECK(fresh.contains(handles[0]));
+  CHECK_FALSE(fresh.contains(handles[1]));
+}
+
+TEST_CASE("fusefs open files: one that is dormant is replaced once") {
+  OpenFiles files;
+  OpenFile dormant = file_of(10);
+  dormant.is_dormant = true;
+  REQUIRE(files.restore(3, dormant));
+  const OpenFile& former = files.file(3);
+  OpenFile awake = file_of(10);
+  awake.is_written = true;
+  files.replace(3, awake);
+  CHECK(former.is_dormant);  // who has it still may look at it
+  CHECK_FALSE(files.file(3).is_dormant);
+  CHECK(files.find(10)->is_written);
+  files.replace(3, file_of(10));
+  CHECK(files.file(3).is_written);
+  files.replace(9, file_of(11));  // it was closed meanwhile
+  CHECK(files.size() == 1);
+  files.remove(3);
+  CHECK(files.find(10) == nullptr);
 }
 
 TEST_CASE("fusefs own changes: a marker is this thread's, and this mount's") {

@@ -15,6 +15,7 @@ mkdir -p "$MNT/files/work/walk"
 cp "$TEST_DIR/large" "$MNT/files/work/large"
 for ((i = 0; i < 1500; i++)); do : >"$MNT/files/work/walk/a_rather_long_name_$i"; done
 ctl put "$TEST_DIR/large" --name got >/dev/null
+ctl volume create v --size 4M >/dev/null
 
 # Clients of the mount, and of the other door, which has to connect anew, and gets the right bytes or none.
 STOP=$TEST_DIR/stop

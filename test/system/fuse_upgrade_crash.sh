@@ -7,6 +7,7 @@ need_fuse
 need_root
 
 make_random "$TEST_DIR/a" 5M
+mkdir "$MNT"
 start_daemon --set "fuse.mountpoint=$MNT" --set 'log.level="info"'
 ctl put "$TEST_DIR/a" --name a >/dev/null
 # shellcheck disable=SC2016  # the script's own variables

@@ -190,6 +190,20 @@ def database(client):
     base.close()
 
 
+def image_writer(client):
+    """Writes to a volume, which the kernel does not cache."""
+    fd = os.open(path("../../volumes/v"), os.O_RDWR)
+    number = 0
+    while client.goes_on():
+        word = b"%015d." % number * 32
+        client.timed(os.pwrite, fd, word, number % 1000 * 777)
+        need(client.timed(os.pread, fd, len(word), number % 1000 * 777) == word, "volume: other bytes")
+        if number % 20 == 0:
+            client.timed(os.fsync, fd)
+        number += 1
+    os.close(fd)
+
+
 def run(function, queue):
     client = Client()
     wrong = ""
@@ -201,7 +215,8 @@ def run(function, queue):
 
 
 def main():
-    clients = [whole_reader, held_reader, mapper, appender, nameless, locker, walker, maker, database]
+    clients = [whole_reader, held_reader, mapper, appender, nameless, locker, walker, maker, database,
+               image_writer]
     queue = multiprocessing.Queue()
     processes = [multiprocessing.Process(target=run, args=(client, queue)) for client in clients]
     for process in processes:

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/time/time.h"
+#include "base/parcel.h"
 #include "store/page/object_key.h"
 #include "store/tree/impl/node_ids.h"
 #include "test/store/tree/fake_origin.h"
@@ -78,6 +80,45 @@ TEST_CASE("origin nodes: the ones not asked for the longest go, and come back as
   CHECK(nodes.find(first).has_value());
   CHECK(!nodes.find(second).has_value());
   CHECK(nodes.note(file(origin, "2")) == second);
+}
+
+TEST_CASE("origin nodes: who takes over has the same numbers, also for what is noted anew") {
+  const std::shared_ptr<Origin> origin = std::make_shared<FakeOrigin>("a");
+  const auto gone = std::make_shared<FakeOrigin>("gone");
+  OriginNodes nodes;
+  OriginNode strong = file(origin, "strong", 5);
+  strong.entry.version = page::ObjectKey{{1, 2, 3}};
+  strong.entry.modified = absl::FromUnixSeconds(5);
+  const NodeId strong_id = nodes.note(strong);
+  const NodeId weak_id = nodes.note(file(origin, "weak", 1));
+  const NodeId lost_id = nodes.note(file(gone, "x", 1));
+  base::ParcelWriter writer;
+  nodes.hand_over(writer);
+  const base::Parcel parcel = std::move(writer).take();
+
+  OriginNodes next;
+  base::ParcelReader reader(parcel);
+  next.take_over(reader, [&origin](std::string_view name) {
+    return name == "a" ? origin : std::shared_ptr<Origin>();
+  });
+  CHECK(reader.end().ok());
+  CHECK(next.size() == 2);
+  REQUIRE(next.find(strong_id).has_value());
+  CHECK(next.find(strong_id)->path == "strong");
+  CHECK(same_node(next.find(strong_id)->entry, strong.entry));
+  CHECK(next.note(file(origin, "weak", 1)) == weak_id);
+  CHECK_FALSE(next.find(lost_id).has_value());
+  // A file without a validator that is seen for the first time has the number that it would have
+  // had there.
+  CHECK(next.note(file(origin, "later", 1)) == nodes.note(file(origin, "later", 1)));
+
+  for (size_t size = 0; size < parcel.bytes.size(); ++size) {
+    const base::Parcel cut{parcel.bytes.substr(0, size), {}};
+    OriginNodes none;
+    base::ParcelReader short_reader(cut);
+    none.take_over(short_reader, [&origin](std::string_view /*name*/) { return origin; });
+    CHECK(absl::IsDataLoss(short_reader.end()));
+  }
 }
 
 }  // namespace

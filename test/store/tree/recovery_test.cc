@@ -264,5 +264,30 @@ TEST_CASE("recovery: after a kill nothing that was answered is lost and nothing 
   }
 }
 
+TEST_CASE("recovery: a store that is handed over stays locked, and knows how it was left") {
+  const TemporaryDirectory directory;
+  base::ParcelWriter writer;
+  {
+    const std::shared_ptr<StoreLock> lock = StoreLock::acquire(directory.path()).value();
+    REQUIRE(lock->hand_over(writer).ok());
+  }
+  base::Parcel parcel = std::move(writer).take();
+  CHECK(absl::IsUnavailable(StoreLock::acquire(directory.path()).status()));
+  {
+    base::ParcelReader reader(parcel);
+    const auto taken = StoreLock::take_over(reader);
+    REQUIRE(taken.ok());
+    CHECK((*taken)->ended_cleanly());
+    // Another one comes before this one has ended.
+    base::ParcelReader again(parcel);
+    const auto second = StoreLock::take_over(again);
+    REQUIRE(second.ok());
+    CHECK_FALSE((*second)->ended_cleanly());
+  }
+  CHECK(absl::IsUnavailable(StoreLock::acquire(directory.path()).status()));
+  parcel = base::Parcel();
+  CHECK(StoreLock::acquire(directory.path()).ok());
+}
+
 }  // namespace
 }  // namespace blobcache::tree
