@@ -78,6 +78,7 @@ void execute(int program, char* const* arguments, char* const* environment) {
 void take_way_back(int signal) {
   const WayBack* const back = way_back;
   if (back != nullptr) {
+    ::alarm(0);  // the timer outlives execve(2)
     const Strings& environment = signal == SIGALRM ? back->when_late : back->when_crashed;
     execute(back->self, back->arguments.get(), environment.get());
   }
