@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <utility>
 
@@ -19,7 +20,10 @@
 namespace blobcache::net {
 namespace {
 
-constexpr std::chrono::seconds kGrace{2};
+constexpr std::chrono::milliseconds kGrace{2000};
+/// When another process goes on with the sockets: others wait meanwhile, and who is cut off can
+/// come again at once.
+constexpr std::chrono::milliseconds kGraceBetween{500};
 /// What gRPC may take to let go of the last bytes after every call has ended.
 constexpr absl::Duration kLastPins = absl::Seconds(10);
 
@@ -64,6 +68,7 @@ class RpcServerImpl final : public RpcServer {
   void stop() override ABSL_LOCKS_EXCLUDED(stop_mutex_);
 
   absl::StatusOr<std::vector<base::UniqueFd>> keep_listening() override {
+    grace_.store(kGraceBetween);
     return acceptor_->keep_listening();
   }
   std::vector<base::ListenAddress> addresses() const override { return addresses_; }
@@ -76,6 +81,7 @@ class RpcServerImpl final : public RpcServer {
   std::unique_ptr<FrontDesk> desk_;  ///< used by the acceptor's thread, and after it has ended
   std::unique_ptr<Acceptor> acceptor_;
   std::vector<base::ListenAddress> addresses_;
+  std::atomic<std::chrono::milliseconds> grace_{kGrace};
   absl::Mutex stop_mutex_;
   bool stopped_ ABSL_GUARDED_BY(stop_mutex_) = false;
 };
@@ -114,7 +120,7 @@ void RpcServerImpl::stop() {
   if (std::exchange(stopped_, true)) return;
   door_.refuse_new();
   if (acceptor_ != nullptr) acceptor_->stop();
-  if (desk_ != nullptr) desk_->stop(std::chrono::system_clock::now() + kGrace);
+  if (desk_ != nullptr) desk_->stop(std::chrono::system_clock::now() + grace_.load());
   if (!door_.pins().wait_until_empty(kLastPins)) {
     spdlog::error("grpc: {} bytes of answers are still held after every call has ended",
                   door_.pins().held_bytes());

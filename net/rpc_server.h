@@ -72,7 +72,7 @@ class RpcServer {
 
   /// Descriptors of the listening sockets, in the order of RpcServerOptions::listen, for a process
   /// that goes on with them: stop() leaves the files of unix sockets where they are from then on,
-  /// and who connects waits for that process.
+  /// gives calls half a second, and who connects waits for that process.
   [[nodiscard]] virtual absl::StatusOr<std::vector<base::UniqueFd>> keep_listening() = 0;
 
   [[nodiscard]] virtual std::vector<base::ListenAddress> addresses() const = 0;

@@ -15,6 +15,8 @@ mkdir -p "$MNT/files/work/walk"
 cp "$TEST_DIR/large" "$MNT/files/work/large"
 for ((i = 0; i < 1500; i++)); do : >"$MNT/files/work/walk/a_rather_long_name_$i"; done
 ctl put "$TEST_DIR/large" --name got >/dev/null
+mkdir "$TEST_DIR/second"
+ctl mount --read-only --subtree files/work "$TEST_DIR/second"
 ctl volume create v --size 4M >/dev/null
 
 # Clients of the mount, and of the other door, which has to connect anew, and gets the right bytes or none.
@@ -60,6 +62,10 @@ echo "pauses: $longest s at most; the longest operation took $(cat "$TEST_DIR/lo
 jq -ne "$longest < 10 and $(cat "$TEST_DIR/longest") < 10" >/dev/null || fail "somebody waited for too long"
 
 expect_same "$TEST_DIR/large" "$MNT/files/work/large" "a file after all upgrades"
+expect_same "$TEST_DIR/large" "$TEST_DIR/second/large" "a file through the other mount"
+expect_same "$MNT/files/work/lines" "$TEST_DIR/second/lines" "what was written, through the other mount"
+expect_fail any 'Read-only' touch "$TEST_DIR/second/large"
+unmount_at "$TEST_DIR/second"
 expect_equal 1 "$(grep -cF " $MNT " /proc/self/mounts)" "mounts there"
 unmount_at "$MNT"
 [[ -S $GRPC_SOCKET && -S $NBD_SOCKET ]] || fail "a socket is gone"
