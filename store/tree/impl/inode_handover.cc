@@ -1,6 +1,8 @@
 // The part of the table of inodes that hands files without a name, which are in no catalog, to the
 // process that takes over. Files with a name are in the catalog, and are opened anew.
 
+#include <spdlog/spdlog.h>
+
 #include <memory>
 #include <utility>
 #include <vector>
@@ -8,6 +10,7 @@
 #include "base/status.h"
 #include "store/tree/handover.h"
 #include "store/tree/impl/inode_table.h"
+#include "store/tree/impl/side_by_side.h"
 
 namespace blobcache::tree {
 
@@ -51,7 +54,17 @@ std::vector<InodeTable::HandedFile> InodeTable::read_handed(base::ParcelReader& 
   return files;
 }
 
-absl::Status InodeTable::take_over_handed(HandedFile file) {
+void InodeTable::take_over_handed(std::vector<HandedFile> files) {
+  for_each_side_by_side(files.size(), [&](size_t i) {
+    const NodeId node = files[i].node.id;
+    const absl::Status status = take_over(std::move(files[i]));
+    if (status.ok()) return;
+    spdlog::error("node {}, which has no name, was open, and cannot be had again: {}", node,
+                  base::message(status));
+  });
+}
+
+absl::Status InodeTable::take_over(HandedFile file) {
   page::ObjectRef object;
   if (file.object) object = parts_.store.attach_held(*std::move(file.object));
   InodeRef inode;
@@ -59,7 +72,11 @@ absl::Status InodeTable::take_over_handed(HandedFile file) {
     WrittenTo written;
     written.row.incarnation = *file.volume;
     written.base = object;
-    BLOBCACHE_ASSIGN_OR_RETURN(written.volume, parts_.volumes.open(*file.volume, object));
+    // As with what the last run left, a full disk must not keep it from being opened.
+    BLOBCACHE_RETURN_IF_ERROR(parts_.ballast.with_room([&]() -> absl::Status {
+      BLOBCACHE_ASSIGN_OR_RETURN(written.volume, parts_.volumes.open(*file.volume, object));
+      return absl::OkStatus();
+    }));
     inode = std::make_shared<Inode>(file.node.id, std::move(written), file.modified);
   } else {
     if (object == nullptr) return absl::DataLossError("a file that has neither bytes nor none");

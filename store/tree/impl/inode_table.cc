@@ -5,19 +5,17 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <optional>
-#include <thread>
 #include <utility>
 
-#include "absl/functional/function_ref.h"
 #include "absl/time/clock.h"
 #include "absl/types/span.h"
 #include "base/status.h"
 #include "store/tree/impl/file_edit.h"
 #include "store/tree/impl/node_ids.h"
 #include "store/tree/impl/opened_file.h"
+#include "store/tree/impl/side_by_side.h"
 #include "store/tree/path.h"
 
 namespace blobcache::tree {
@@ -53,20 +51,6 @@ absl::Status check_file(const std::optional<FileRow>& row, NodeId node) {
   if (row->kind == FileKind::kFile) return absl::OkStatus();
   const int error = row->kind == FileKind::kDirectory ? EISDIR : EINVAL;
   return base::posix_error(error, fmt::format("node {}: is no file", node));
-}
-
-/// Calls `work` with 0 to `count` - 1, side by side: each waits for the disk several times, and
-/// there may be thousands.
-void for_each_side_by_side(size_t count, absl::FunctionRef<void(size_t)> work) {
-  constexpr size_t kThreads = 16;
-  std::atomic<size_t> next{0};
-  std::vector<std::thread> threads;
-  while (threads.size() < std::min(kThreads, count)) {
-    threads.emplace_back([&] {
-      for (size_t i = next++; i < count; i = next++) work(i);
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
 }
 
 /// Whether this is a node that Files may have.

@@ -108,8 +108,9 @@ class InodeTable final : public Files, private SettleWork {
   /// then: nothing of them is removed any more.
   void hand_over(base::ParcelWriter& parcel) ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] static std::vector<HandedFile> read_handed(base::ParcelReader& parcel);
-  /// Has such a file again, for who opens its node. After begin(), and before any other call.
-  [[nodiscard]] absl::Status take_over_handed(HandedFile file) ABSL_LOCKS_EXCLUDED(mutex_);
+  /// Has such files again, for who opens their nodes. After begin(), and before any other call. One
+  /// that cannot be had again is logged.
+  void take_over_handed(std::vector<HandedFile> files);
   /// Lets go of those that nobody has opened by now.
   void end_take_over() ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -152,6 +153,7 @@ class InodeTable final : public Files, private SettleWork {
   [[nodiscard]] absl::StatusOr<InodeRef> load(NodeId node);
   [[nodiscard]] absl::StatusOr<InodeRef> await(NodeId node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   [[nodiscard]] absl::Status take_over(const FileRow& file);
+  [[nodiscard]] absl::Status take_over(HandedFile file) ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] absl::StatusOr<VolumeRow> find_volume_row(const FileRow& file);
   [[nodiscard]] absl::StatusOr<WrittenTo> open_written(const FileRow& file, const VolumeRow& row);
   void note_all(const std::vector<InodeRef>& inodes);

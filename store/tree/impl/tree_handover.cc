@@ -1,7 +1,5 @@
 #include "store/tree/impl/tree_handover.h"
 
-#include <spdlog/spdlog.h>
-
 #include <optional>
 
 #include "absl/container/flat_hash_set.h"
@@ -78,14 +76,7 @@ std::vector<page::Incarnation> TreeHandover::volumes() const {
 }
 
 absl::Status TreeHandover::give(const HandedParts& parts, HeldBlobs& held) && {
-  for (InodeTable::HandedFile& file : files) {
-    const NodeId node = file.node.id;
-    const absl::Status status = parts.inodes.take_over_handed(std::move(file));
-    if (!status.ok()) {
-      spdlog::error("node {}, which has no name, was open, and cannot be had again: {}", node,
-                    base::message(status));
-    }
-  }
+  parts.inodes.take_over_handed(std::move(files));
   for (auto& [node, object] : blobs) held.note(node, parts.store.attach_held(std::move(object)));
   if (origins.bytes.empty()) return absl::OkStatus();
   base::ParcelReader reader(origins);
