@@ -14,6 +14,7 @@
 #include <climits>
 #include <csignal>
 #include <cstdlib>
+#include <memory>
 #include <string_view>
 #include <utility>
 
@@ -28,9 +29,14 @@ constexpr const char* kStateVariable = "BLOBCACHED_HANDOVER";
 constexpr const char* kFailureVariable = "BLOBCACHED_HANDOVER_FAILURE";
 constexpr std::array kCrashes = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
 
-/// Strings as execve(2) wants them. Immutable once made.
+/// Strings as execve(2) wants them. Moves, never copies.
 class Strings {
  public:
+  Strings(Strings&&) = default;
+  Strings& operator=(Strings&&) = default;
+  Strings(const Strings&) = delete;
+  Strings& operator=(const Strings&) = delete;
+  ~Strings() = default;
   explicit Strings(std::vector<std::string> strings) : strings_(std::move(strings)) {
     for (std::string& each : strings_) pointers_.push_back(each.data());
     pointers_.push_back(nullptr);
@@ -140,11 +146,11 @@ Succession begin_succession(const std::vector<std::string>& arguments) {
   succession.handover = read_handover(state);
   if (!succession.is_way_back) {
     const bool known = succession.handover.ok();
-    way_back =
-        new WayBack{// NOLINT(cppcoreguidelines-owning-memory): see `way_back`
-                    state, self, Strings(known ? succession.handover->arguments : arguments),
-                    environment_back(state, "the new program was not ready in time"),
-                    environment_back(state, "the new program crashed while it was starting")};
+    auto back = std::make_unique<WayBack>(
+        WayBack{state, self, Strings(known ? succession.handover->arguments : arguments),
+                environment_back(state, "the new program was not ready in time"),
+                environment_back(state, "the new program crashed while it was starting")});
+    way_back = back.release();  // for a handler, and so for good
     set_handlers(&take_way_back);
   }
   if (succession.is_way_back) ::close(state);

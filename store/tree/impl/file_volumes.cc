@@ -70,12 +70,14 @@ void FileVolumes::work() {
   }
 }
 
+void FileVolumes::leave_rest() { leaves_rest_.store(true); }
+
 bool FileVolumes::remove_now() {
   const absl::MutexLock removing(&removing_mutex_);
   std::vector<page::Incarnation> buried;
   {
     const absl::MutexLock lock(&mutex_);
-    buried.swap(buried_);
+    if (!leaves_rest_.load()) buried.swap(buried_);
   }
   if (buried.empty()) return false;
   if (const absl::Status synced = catalog_.sync(); !synced.ok()) {
@@ -84,6 +86,7 @@ bool FileVolumes::remove_now() {
     return false;
   }
   for (const page::Incarnation& incarnation : buried) {
+    if (leaves_rest_.load()) break;
     remove_files(incarnation);
     forget(incarnation);
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -77,6 +78,10 @@ class FileVolumes {
   /// Removes now what is to be removed soon. False when there was nothing.
   bool remove_now() ABSL_LOCKS_EXCLUDED(mutex_, removing_mutex_);
 
+  /// Leaves what is to be removed to the next start, which finds it as after a kill: another
+  /// process waits for the end of this one.
+  void leave_rest() ABSL_LOCKS_EXCLUDED(mutex_);
+
   /// Removes those that no row of the catalog knows. Returns how many.
   [[nodiscard]] absl::StatusOr<uint64_t> remove_orphans() ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -108,6 +113,7 @@ class FileVolumes {
   absl::flat_hash_map<std::string, State> ours_ ABSL_GUARDED_BY(mutex_);
   std::vector<page::Incarnation> buried_ ABSL_GUARDED_BY(mutex_);  ///< their files are to go
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<bool> leaves_rest_{false};
   std::thread remover_;  ///< begun by begin()
 };
 

@@ -16,6 +16,7 @@ namespace blobcache::tree {
 
 void InodeTable::hand_over(base::ParcelWriter& parcel) {
   settler_.stop();
+  parts_.volumes.leave_rest();
   std::vector<InodeRef> gone;
   {
     const absl::MutexLock lock(&mutex_);
