@@ -17,6 +17,7 @@
 #include "server/logging.h"
 #include "server/options.h"
 #include "server/version.h"
+#include "store/tree/handover.h"
 
 namespace blobcache::server {
 namespace {
@@ -99,7 +100,10 @@ absl::Status Daemon::start_store() {
   }
   // The page store cleans its directory when it opens: by then nobody else may be at work there.
   BLOBCACHE_RETURN_IF_ERROR(base::annotate(lock_store(*path), "store.path"));
-  BLOBCACHE_ASSIGN_OR_RETURN(const page::PageStoreOptions options, page_store_options(store));
+  BLOBCACHE_ASSIGN_OR_RETURN(page::PageStoreOptions options, page_store_options(store));
+  if (handed_) {
+    BLOBCACHE_ASSIGN_OR_RETURN(options.lent, tree::lent_objects(handed_->tree));
+  }
   absl::StatusOr<std::unique_ptr<page::PageStore>> opened = page::PageStore::open(options);
   if (!opened.ok()) return base::annotate(opened.status(), fmt::format("store {}", path->native()));
   store_ = std::move(*opened);

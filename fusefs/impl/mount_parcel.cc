@@ -2,6 +2,7 @@
 
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 
@@ -26,6 +27,8 @@ void add_options(base::ParcelWriter& parcel, const MountOptions& options) {
   parcel.add_flag(options.async_direct);
   parcel.add_flag(options.read_only);
   parcel.add_flag(options.no_exec);
+  parcel.add_flag(options.writeback_cache);
+  parcel.add_number(static_cast<uint64_t>(options.passthrough));
   parcel.add_text(options.subtree);
 }
 
@@ -40,6 +43,9 @@ MountOptions read_options(base::ParcelReader& parcel) {
   options.async_direct = parcel.flag();
   options.read_only = parcel.flag();
   options.no_exec = parcel.flag();
+  options.writeback_cache = parcel.flag();
+  options.passthrough = static_cast<PassthroughFiles>(
+      std::min(parcel.number(), static_cast<uint64_t>(PassthroughFiles::kSettled)));
   options.subtree = parcel.text();
   return options;
 }

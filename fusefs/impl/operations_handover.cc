@@ -27,7 +27,7 @@ bool Operations::wait_until_answered(absl::Time deadline) {
 std::vector<tree::OpenNode> Operations::open_objects() const {
   std::vector<tree::OpenNode> open;
   for (const auto& [handle, file] : open_files_.all()) {
-    open.push_back({file->node.id, file->object});
+    open.push_back({file->node.id, file->object, passthrough_.backing(file->node.id) != 0});
   }
   return open;
 }
@@ -40,7 +40,9 @@ void Operations::hand_over(base::ParcelWriter& parcel) const {
     tree::add_node(parcel, file->file == nullptr ? file->node : file->file->node());
     parcel.add_flag(file->is_written);
     parcel.add_flag(file->file != nullptr && file->file->is_writing());
-    // Here is the place of what else the kernel knows an open file by, such as a backing file.
+    parcel.add_flag(file->is_append);
+    parcel.add_flag(file->is_counted);
+    parcel.add_number(static_cast<uint64_t>(passthrough_.backing(file->node.id)));
   }
 }
 
@@ -52,13 +54,25 @@ absl::Status Operations::take_over(base::ParcelReader& parcel) {
     dormant.is_written = parcel.flag();
     dormant.is_dormant = true;
     const bool is_writing = parcel.flag();
+    dormant.is_append = parcel.flag();
+    dormant.is_counted = parcel.flag();
+    const bool is_counted = dormant.is_counted;
+    const auto backing = static_cast<int32_t>(parcel.number());
     const tree::NodeId node = dormant.node.id;
     if (!open_files_.restore(handle, std::move(dormant))) {
       return absl::DataLossError("speaks of a handle that cannot be");
     }
-    if (names_.waits(node)) continue;
-    absl::Status status = wake(handle);
+    absl::Status status;
+    if (!names_.waits(node)) status = wake(handle);
     const OpenFile& opened = open_files_.file(handle);
+    if (is_counted) {
+      // The kernel goes on reading it by itself, whether or not it can be opened here.
+      const bool is_file = opened.file != nullptr;
+      passthrough_.restore(
+          node, backing,
+          backing == 0 ? nullptr : (is_file ? opened.file->keep_lent() : names_.keep_lent(node)));
+    }
+    if (opened.is_dormant && status.ok()) continue;
     // Who writes keeps the file from settling.
     if (status.ok() && is_writing && opened.file != nullptr) status = opened.file->begin_writing();
     if (!status.ok()) {
@@ -72,6 +86,8 @@ absl::Status Operations::take_over(base::ParcelReader& parcel) {
 absl::Status Operations::wake(uint64_t handle) {
   const OpenFile& dormant = open_files_.file(handle);
   if (!dormant.is_dormant) return absl::OkStatus();
+  const bool is_append = dormant.is_append;
+  const bool is_counted = dormant.is_counted;
   absl::StatusOr<OpenFile> opened = open_node(dormant.node.id, dormant.is_written);
   if (absl::IsNotFound(opened.status()) && dormant.node.type == tree::NodeType::kFile) {
     // Nobody can look it up any more, but it may have been handed over by its node.
@@ -81,6 +97,8 @@ absl::Status Operations::wake(uint64_t handle) {
     opened = std::move(forgotten);
   }
   BLOBCACHE_RETURN_IF_ERROR(opened.status());
+  opened->is_append = is_append;
+  opened->is_counted = is_counted;
   open_files_.replace(handle, *std::move(opened));
   return absl::OkStatus();
 }

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
+#include "absl/status/statusor.h"
 #include "base/parcel.h"
 #include "store/page/object_key.h"
 #include "store/page/page_store.h"
@@ -23,5 +25,10 @@ void add_incarnation(base::ParcelWriter& parcel, const page::Incarnation& incarn
 
 void add_held(base::ParcelWriter& parcel, page::HeldObject held);
 [[nodiscard]] page::HeldObject read_held(base::ParcelReader& parcel);
+
+/// The cached objects that were lent, by what Namespace::hand_over() gave; for
+/// page::PageStoreOptions::lent. DATA_LOSS for a parcel that is damaged.
+[[nodiscard]] absl::StatusOr<std::vector<page::LentObject>> lent_objects(
+    const base::Parcel& parcel);
 
 }  // namespace blobcache::tree

@@ -115,8 +115,9 @@ class CatalogNamespace final : public Namespace {
   NameEditor& editor() override { return editor_; }
   Files& files() override { return inodes_; }
   absl::StatusOr<base::Parcel> hand_over(const std::vector<OpenNode>& open) override {
-    return pack_tree(handed_parts(), open);
+    return pack_tree(handed_parts(), held_, open);
   }
+  std::shared_ptr<const void> keep_lent(NodeId node) override { return held_.take_lease(node); }
   void end_take_over() override {
     held_.clear();
     inodes_.end_take_over();

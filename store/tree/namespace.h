@@ -122,6 +122,7 @@ struct Creator {
 struct OpenNode {
   NodeId node = 0;
   page::ObjectRef object;
+  bool is_lent = false;  ///< its file is: see page::Object::lend_file()
 };
 
 class Files;
@@ -282,6 +283,9 @@ class Namespace {
       const std::vector<OpenNode>& /*open*/) {
     return base::Parcel();
   }
+  /// The lease of a node's file that was lent in the process before (see OpenNode), unless it is a
+  /// file beneath files/ (File::keep_lent()); once. Null where nothing has to be held.
+  [[nodiscard]] virtual std::shared_ptr<const void> keep_lent(NodeId /*node*/) { return nullptr; }
   /// The doors have opened again what they had open: what they did not is let go of.
   virtual void end_take_over() {}
 };

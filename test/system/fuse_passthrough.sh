@@ -149,6 +149,23 @@ one=$BACKGROUND_PID
 for i in $(seq 300); do head -c 1 "$MNT/files/bash" >/dev/null || fail "open $i"; done
 wait "$one"
 [[ ! -s $TEST_DIR/one ]] || fail "an open failed beside others"
+# An upgrade leaves what the kernel reads by itself as it is, and keeps its word about it.
+read_until_passed "$MNT/origins/o/o.img"
+exec 5<"$MNT/files/bash" 6<"$MNT/origins/o/o.img"
+for round in 1 2; do
+  ctl upgrade --binary "$BIN/blobcached" >/dev/null || fail "upgrade $round"
+  cmp "$TEST_DIR/bash" /proc/self/fd/5 || fail "an open file after upgrade $round"
+  ctl evict --tier all origins/o/o.img
+  cmp "$TEST_DIR/images/o.img" /proc/self/fd/6 || fail "an origin's open file after upgrade $round"
+  cmp "$TEST_DIR/bash" "$MNT/files/bash" || fail "an open beside one from before upgrade $round"
+  if (echo more >>"$MNT/files/bash") 2>/dev/null; then fail "opened for writing beside one from before the upgrade"; fi
+done
+expect_equal 2 "$(ctl --json status | jq .fuse.open)" "open files after two upgrades"
+exec 5<&- 6<&-
+closed() { [[ $(ctl --json status | jq .fuse.open) == 0 ]]; }
+wait_until 5 closed || fail "files that were closed are open"
+(: >>"$MNT/files/bash") || fail "it cannot be opened for writing after it was closed"
+
 unmount_at "$MNT"
 stop_daemon
 
