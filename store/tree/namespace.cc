@@ -131,7 +131,6 @@ class CatalogNamespace final : public Namespace {
   HandedParts handed_parts() { return {*catalog_, store_, inodes_, origins_}; }
   [[nodiscard]] Aging aging() const { return {clock_(), unnamed_ttl_}; }
   absl::Status check_bind_path(std::string_view path, const Creator& creator);
-  absl::Status check_ours(std::string_view path, const PathNames& names, std::string_view why);
   Node live(Node node);
   absl::StatusOr<std::vector<NamedNode>> list_rows(NodeId directory, uint64_t cookie, size_t limit);
   absl::StatusOr<page::ObjectRef> open_now(NodeId node);
@@ -294,14 +293,6 @@ bool CatalogNamespace::run(std::string_view path, absl::AnyInvocable<void()> cal
   return origins_.run(is_origin ? std::string((*names)[1]) : "", std::move(call));
 }
 
-/// FAILED_PRECONDITION for a path of an origin, with why it cannot be.
-absl::Status CatalogNamespace::check_ours(std::string_view path, const PathNames& names,
-                                          std::string_view why) {
-  if (!OriginSet::has(names)) return absl::OkStatus();
-  if (!origins_.knows(names[1])) return no_such_name(path);
-  return absl::FailedPreconditionError(fmt::format("{}: is an origin's, {}", printable(path), why));
-}
-
 /// What is certain to fail at the commit fails before a byte is moved.
 absl::Status CatalogNamespace::check_bind_path(std::string_view path, const Creator& creator) {
   BLOBCACHE_ASSIGN_OR_RETURN(const PathNames names, split_path(path));
@@ -347,7 +338,7 @@ absl::Status CatalogNamespace::remove(std::string_view path) {
         fmt::format("/{}: is part of every store and stays",
                     names.empty() ? std::string_view() : names.front()));
   }
-  BLOBCACHE_RETURN_IF_ERROR(check_ours(
+  BLOBCACHE_RETURN_IF_ERROR(origins_.check_ours(
       path, names, "not ours to remove; \"blobcachectl evict\" drops what is cached of it"));
   const auto edit = [&](CatalogWriter& catalog, Effects& effects) -> absl::Status {
     if (names.front() == "files") return remove_name(catalog, names, clock_(), effects);
@@ -373,7 +364,7 @@ absl::Status CatalogNamespace::settle(std::string_view path) {
 
 absl::StatusOr<Node> CatalogNamespace::set_pin(std::string_view path, bool pinned) {
   BLOBCACHE_ASSIGN_OR_RETURN(const PathNames names, split_path(path));
-  BLOBCACHE_RETURN_IF_ERROR(check_ours(
+  BLOBCACHE_RETURN_IF_ERROR(origins_.check_ours(
       path, names, "of which pages are cached and never kept; put it under files/ to keep it"));
   BLOBCACHE_RETURN_IF_ERROR(settle(path));
   Node node;
@@ -434,7 +425,7 @@ absl::StatusOr<uint64_t> CatalogNamespace::evict_from_disk(std::string_view path
 
 absl::Status CatalogNamespace::scrub(std::string_view path, ScrubWatcher& watcher) {
   BLOBCACHE_ASSIGN_OR_RETURN(const PathNames names, split_path(path));
-  BLOBCACHE_RETURN_IF_ERROR(check_ours(
+  BLOBCACHE_RETURN_IF_ERROR(origins_.check_ours(
       path, names, "of which pages are compared with their checksums whenever they are read"));
   BLOBCACHE_ASSIGN_OR_RETURN(const Node node, resolve(path));
   TreeScrub scrub(*catalog_, store_, edits_, volumes_, watcher);

@@ -331,4 +331,11 @@ bool OriginSet::run(const std::string& origin, absl::AnyInvocable<void()> call) 
   return run(find(origin), std::move(call));
 }
 
+absl::Status OriginSet::check_ours(std::string_view path, const PathNames& names,
+                                   std::string_view why) const {
+  if (!has(names)) return absl::OkStatus();
+  if (!knows(names[1])) return no_such_name(path);
+  return absl::FailedPreconditionError(fmt::format("{}: is an origin's, {}", printable(path), why));
+}
+
 }  // namespace blobcache::tree

@@ -68,6 +68,10 @@ class OriginSet {
   void hand_over(base::ParcelWriter& parcel) const { nodes_.hand_over(parcel); }
   void take_over(base::ParcelReader& parcel);
 
+  /// FAILED_PRECONDITION for a path of an origin, with why it cannot be; NOT_FOUND for one of none
+  /// that is known.
+  [[nodiscard]] absl::Status check_ours(std::string_view path, const PathNames& names,
+                                        std::string_view why) const;
   /// Whether there is an origin of that name.
   [[nodiscard]] bool knows(std::string_view name) const { return find(name) != nullptr; }
 
