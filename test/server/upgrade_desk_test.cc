@@ -1,0 +1,126 @@
+#include "server/upgrade_desk.h"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+#include "server/handover.h"
+
+namespace blobcache::server {
+namespace {
+
+/// A directory with programs that are scripts.
+class Programs {
+ public:
+  Programs() {
+    std::string name = (std::filesystem::temp_directory_path() / "blobcache.XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path_ = name;
+  }
+  ~Programs() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  Programs(const Programs&) = delete;
+  Programs& operator=(const Programs&) = delete;
+
+  [[nodiscard]] std::string make(const std::string& name, std::string_view script,
+                                 mode_t mode = 0755) const {
+    const std::filesystem::path file = path_ / name;
+    std::ofstream(file) << "#!/bin/sh\n" << script << "\n";
+    REQUIRE(::chmod(file.c_str(), mode) == 0);
+    return file.string();
+  }
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+std::string good_script() { return fmt::format("echo '{}'", takes_over_line(kHandoverVersion)); }
+
+bool tells(const absl::Status& status, std::string_view words) {
+  return base::message(status).find(words) != std::string_view::npos;
+}
+
+TEST_CASE("upgrade desk: an upgrade is placed, taken, and told of by its number") {
+  const Programs programs;
+  const std::string good = programs.make("good", good_script());
+  int woken = 0;
+  UpgradeDesk desk({{"blobcached"}, good, ""}, [&woken] { ++woken; });
+  CHECK_FALSE(desk.take().has_value());
+  CHECK(absl::IsNotFound(desk.outcome(1).status()));
+  const auto placed = desk.place("", {});
+  REQUIRE(placed.ok());
+  CHECK(*placed == 1);
+  desk.wake();
+  CHECK(woken == 1);
+  CHECK(absl::IsAlreadyExists(desk.place("", {}).status()));
+  CHECK_FALSE(desk.outcome(1)->is_over);
+  const auto order = desk.take();
+  REQUIRE(order.has_value());
+  CHECK(order->program == good);
+  CHECK_FALSE(desk.take().has_value());
+  CHECK(absl::IsAlreadyExists(desk.place("", {}).status()));
+  desk.note(1, absl::AbortedError("why"), absl::Milliseconds(5));
+  CHECK(desk.outcome(1)->is_over);
+  CHECK(absl::IsAborted(desk.outcome(1)->status));
+  CHECK(desk.outcome(1)->pause == absl::Milliseconds(5));
+  CHECK(absl::IsNotFound(desk.outcome(2).status()));
+  // The numbers go on in the next program.
+  UpgradeDesk next({{"blobcached"}, good, ""}, [] {});
+  next.resume(7);
+  CHECK_FALSE(next.outcome(7)->is_over);
+  CHECK(absl::IsAlreadyExists(next.place("", {}).status()));
+  next.note(7, absl::OkStatus(), absl::Milliseconds(9));
+  CHECK(next.outcome(7)->status.ok());
+  CHECK(next.place("", {}).value() == 8);
+}
+
+TEST_CASE("upgrade desk: a program that cannot take over is refused") {
+  const Programs programs;
+  UpgradeDesk desk({{"blobcached", "--config", "x"}, programs.make("own", good_script()), ""},
+                   [] {});
+  const auto refused = [&desk](const std::string& program) {
+    return desk.place(program, {}).status();
+  };
+  CHECK(tells(refused(programs.make("silent", "exit 0")), "does not say that it can take over"));
+  CHECK(tells(refused(programs.make("bad", "echo no; echo why >&2; exit 3")), "--check: why"));
+  CHECK(tells(refused(programs.make("quiet", "exit 3")), "ended with status 3"));
+  CHECK(tells(refused(programs.make("other", "echo 'handover 999: OK'")), "does not say"));
+  CHECK(tells(refused(programs.path().string()), "is no program file"));
+  CHECK(absl::IsNotFound(refused(programs.path() / "none")));
+  CHECK(absl::IsInvalidArgument(refused("relative")));
+  // It is given what this process was given, and two words more.
+  const std::string arguments = programs.make(
+      "arguments", R"([ "$*" = "--config x --check --takes-over=1" ] && )" + good_script());
+  CHECK(desk.place(arguments, {}).ok());
+}
+
+TEST_CASE("upgrade desk: what others can change, or lies on a mount of ours, is refused") {
+  const Programs programs;
+  const std::string own = programs.make("own", good_script(), 0777);
+  UpgradeDesk desk({{"blobcached"}, own, ""}, [] {});
+  const std::string shared = programs.make("shared", good_script(), 0777);
+  CHECK(absl::IsPermissionDenied(desk.place(shared, {}).status()));
+  REQUIRE(::chmod(programs.path().c_str(), 0777) == 0);
+  CHECK(absl::IsPermissionDenied(desk.place(programs.make("in", good_script()), {}).status()));
+  struct stat info{};
+  REQUIRE(::stat(own.c_str(), &info) == 0);
+  CHECK(tells(desk.place("", {info.st_dev}).status(), "lies on a mount of this daemon"));
+  UpgradeDesk configured({{"blobcached"}, "/bin/true", own}, [] {});
+  CHECK(tells(configured.place("", {info.st_dev}).status(), "own: lies on a mount"));
+  // Where this program is from is for who installs it.
+  CHECK(desk.place("", {}).ok());
+}
+
+}  // namespace
+}  // namespace blobcache::server
