@@ -219,6 +219,7 @@ absl::StatusOr<uint64_t> UpgradeDesk::place(const std::string& program,
   const std::string wanted = program.empty() ? self_.program : program;
   absl::Status checked;
   if (!self_.config_file.empty()) checked = check_apart(self_.config_file, own_devices);
+  if (checked.ok()) checked = check_file(wanted, own_devices);
   // What is where this program is from is as good as this program.
   if (checked.ok() && wanted != self_.program) checked = check_trusted(wanted);
   if (checked.ok()) checked = check_successor(wanted, self_.arguments, own_devices);
