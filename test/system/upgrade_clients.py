@@ -149,7 +149,7 @@ def walker(client):
     while client.goes_on():
         seen = []
         with os.scandir(path("walk")) as entries:
-            for entry in entries:
+            while entry := client.timed(next, entries, None):
                 seen.append(entry.name)
                 if len(seen) % 100 == 0:
                     time.sleep(0.02)
