@@ -146,6 +146,7 @@ class MountImpl final : public Mount, private KernelCache {
   void serve();
   void write_mappings_back();
   void end_loop();
+  [[nodiscard]] bool break_session();
   void detach();
   void raise_readahead() const;
   void forget_name(tree::NodeId parent, const std::string& name) override;
@@ -331,18 +332,21 @@ void MountImpl::end_loop() {
   loop_.join();
 }
 
+/// libfuse would unmount by path, whatever is mounted there by now, unless it sees the connection
+/// broken. So what it sees is a broken pipe. False when there is none to be had.
+bool MountImpl::break_session() {
+  std::array<int, 2> ends = {-1, -1};
+  if (fuse_session_fd(session_.get()) < 0 || ::pipe2(ends.data(), O_CLOEXEC) != 0) return false;
+  base::UniqueFd read_end(ends[0]);
+  const base::UniqueFd broken(ends[1]);
+  read_end.reset();
+  return ::dup3(broken.get(), fuse_session_fd(session_.get()), O_CLOEXEC) >= 0;
+}
+
 /// Closes the connection, so that who waits for an answer gets an error, and takes the mount out of
 /// the tree of files whether or not it is in use.
 void MountImpl::detach() {
-  // libfuse would unmount by path, whatever is mounted there by now, unless it sees the connection
-  // broken. So what it sees is a broken pipe.
-  std::array<int, 2> ends = {-1, -1};
-  if (fuse_session_fd(session_.get()) >= 0 && ::pipe2(ends.data(), O_CLOEXEC) == 0) {
-    base::UniqueFd read_end(ends[0]);
-    const base::UniqueFd broken(ends[1]);
-    read_end.reset();
-    ::dup3(broken.get(), fuse_session_fd(session_.get()), O_CLOEXEC);
-  }
+  static_cast<void>(break_session());
   fuse_session_unmount(session_.get());
   session_.reset();
   // Ours is dead now; a live one, even with the same device number, is somebody else's.
@@ -402,6 +406,8 @@ absl::StatusOr<base::Parcel> MountImpl::hand_over() {
   operations_.hand_over(parcel);
   end_loop();
   invalidator_.stop();
+  // The connection lives by the descriptor in the parcel; libfuse lets go of what else it has.
+  if (break_session()) fuse_session_unmount(session_.get());
   return std::move(parcel).take();
 }
 

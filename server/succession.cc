@@ -72,9 +72,9 @@ struct WayBack {
   Strings when_crashed;
 };
 
-/// One for the process, as its signals are; null while there is no way back. Never freed once a
-/// handler may use it.
+/// One for the process, as its signals are. Never freed, since a handler may use it.
 WayBack* way_back = nullptr;
+volatile std::sig_atomic_t way_back_is_open = 0;
 
 void execute(int program, char* const* arguments, char* const* environment) {
   // What fexecve(3) does, but surely safe in a signal handler.
@@ -83,7 +83,7 @@ void execute(int program, char* const* arguments, char* const* environment) {
 
 void take_way_back(int signal) {
   const WayBack* const back = way_back;
-  if (back != nullptr) {
+  if (way_back_is_open != 0) {
     ::alarm(0);  // the timer outlives execve(2)
     const Strings& environment = signal == SIGALRM ? back->when_late : back->when_crashed;
     execute(back->self, back->arguments.get(), environment.get());
@@ -95,8 +95,8 @@ void set_handlers(void (*handler)(int)) {
   struct sigaction action = {};
   action.sa_handler = handler;
   ::sigfillset(&action.sa_mask);
-  ::sigaction(SIGALRM, &action, nullptr);
   for (const int crash : kCrashes) ::sigaction(crash, &action, nullptr);
+  ::sigaction(SIGALRM, &action, nullptr);
 }
 
 void set_timer(absl::Duration after) {
@@ -151,6 +151,7 @@ Succession begin_succession(const std::vector<std::string>& arguments) {
                 environment_back(state, "the new program was not ready in time"),
                 environment_back(state, "the new program crashed while it was starting")});
     way_back = back.release();  // for a handler, and so for good
+    way_back_is_open = 1;
     set_handlers(&take_way_back);
   }
   if (succession.is_way_back) ::close(state);
@@ -159,17 +160,16 @@ Succession begin_succession(const std::vector<std::string>& arguments) {
 
 void end_succession() {
   set_timer(absl::ZeroDuration());
-  const WayBack* const back = way_back;
-  if (back == nullptr) return;
+  if (way_back_is_open == 0) return;
   set_handlers(SIG_DFL);
-  way_back = nullptr;
-  ::close(back->state);
-  ::close(back->self);
+  way_back_is_open = 0;
+  ::close(way_back->state);
+  ::close(way_back->self);
 }
 
 void go_back(const absl::Status& why) {
   const WayBack* const back = way_back;
-  if (back == nullptr) return;
+  if (way_back_is_open == 0) return;
   set_timer(absl::ZeroDuration());
   const Strings environment = environment_back(back->state, base::message(why));
   execute(back->self, back->arguments.get(), environment.get());

@@ -99,10 +99,10 @@ goes_on "failed"
 expect_fail 1 'aborted, and the former program serves: the new program was not ready in time' \
   upgrade_to "$TEST_DIR/stuck"
 goes_on "stuck"
-# It is the new program, and has come as far as to catch SIGSEGV.
+# It is the new program, and has come as far as to catch SIGALRM, the last that it does.
 is_stuck() {
   grep -qz "$TEST_DIR/fifo" "/proc/$DAEMON_PID/cmdline" &&
-    ((0x$(awk '/^SigCgt/ { print $2 }' "/proc/$DAEMON_PID/status") & 0x400))
+    ((0x$(awk '/^SigCgt/ { print $2 }' "/proc/$DAEMON_PID/status") & 0x2000))
 }
 crash_when_stuck() { wait_until 20 is_stuck && kill -SEGV "$DAEMON_PID"; }
 in_background crash_when_stuck
