@@ -32,7 +32,7 @@ class Origin;
 /// A stable number for one entry of the tree; FUSE shows it as the inode number. A name that is
 /// bound anew, or another version of an origin's file, is a new node, so the bytes of a node that
 /// is a file change by writing to it alone. Those of origins are stable for as long as the process
-/// lives.
+/// lives, and the one that takes over from it.
 using NodeId = uint64_t;
 inline constexpr NodeId kRootNode = 1;
 
