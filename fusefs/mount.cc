@@ -119,8 +119,7 @@ class MountImpl final : public Mount, private KernelCache {
                      std::max(options.entry_timeout, kImmutableTimeout)},
             Operations::Limits{static_cast<uint32_t>(options.max_request_bytes),
                                options.max_background, options.async_direct, options.read_only,
-                               options.passthrough, worker_count() / 2,
-                               options.writeback_cache}),
+                               options.passthrough, worker_count() / 2, options.writeback_cache}),
         device_(std::move(device)) {}
   ~MountImpl() override { unmount(); }
 
@@ -232,7 +231,14 @@ absl::Status MountImpl::read_through_gate(int device) {
     return static_cast<Operations*>(operations)->gate().write(to, pieces, count);
   };
   operations_.attach(device);
-  if (fuse_session_custom_io(session_.get(), &calls, device) == 0) return absl::OkStatus();
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+  // Which would not clone the device by itself any more.
+  calls.clone_fd = &RequestGate::clone_device;
+  const int taken = fuse_session_custom_io_317(session_.get(), &calls, sizeof(calls), device);
+#else
+  const int taken = fuse_session_custom_io(session_.get(), &calls, device);
+#endif
+  if (taken == 0) return absl::OkStatus();
   return absl::InternalError("libfuse takes no calls of ours");
 }
 

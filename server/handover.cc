@@ -100,6 +100,7 @@ absl::Status write_handover(int file, const Handover& handover) {
   writer.add_text(handover.former);
   writer.add_number(handover.arguments.size());
   for (const std::string& argument : handover.arguments) writer.add_text(argument);
+  writer.add_text(handover.configuration);
   writer.add_number(handover.daemon.descriptors.size());
   for (const base::UniqueFd& descriptor : handover.daemon.descriptors) {
     writer.add_number(static_cast<uint64_t>(descriptor.get()));
@@ -126,6 +127,7 @@ absl::StatusOr<Handover> read_handover(int file) {
   handover.program = reader.text();
   handover.former = reader.text();
   for (size_t left = reader.count(); left > 0; --left) handover.arguments.push_back(reader.text());
+  handover.configuration = reader.text();
   std::vector<int> descriptors;
   for (size_t left = reader.count(); left > 0; --left) {
     descriptors.push_back(static_cast<int>(reader.number()));

@@ -25,6 +25,7 @@ struct Handover {
   std::string program;                 ///< the file that the new program is from
   std::string former;                  ///< and the old one
   std::vector<std::string> arguments;  ///< that the old one was started with
+  std::string configuration;           ///< and what it ran by, as config_to_toml() has it
 };
 
 /// An empty file in memory that write_handover() fills, close-on-exec.

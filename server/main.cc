@@ -233,7 +233,8 @@ void become(Daemon& daemon, UpgradeDesk& desk, const UpgradeDesk::Order& order) 
                                .paused_ns = paused_ns,
                                .program = order.program,
                                .former = desk.program(),
-                               .arguments = desk.arguments()};
+                               .arguments = desk.arguments(),
+                               .configuration = daemon.config_toml()};
     state = depart(*departure, handover);
   }
   // What is left of this process serves nothing: its end unmounts, as a crash does.
@@ -308,6 +309,26 @@ std::string program_of(const Succession& succession) {
   return succession.is_way_back ? succession.handover->former : succession.handover->program;
 }
 
+bool is_same_place(const std::filesystem::path& a, const std::filesystem::path& b) {
+  std::error_code error;
+  return std::filesystem::weakly_canonical(a, error) == std::filesystem::weakly_canonical(b, error);
+}
+
+/// What to run by. The former program, when it goes on, does so by what it ran by: what is in the
+/// file by now may be what kept the new one from starting.
+absl::StatusOr<Config> configuration_of(const CommandLine& command, const Succession& succession) {
+  if (!succession.happens) return load_config(command.sources);
+  ConfigResult former = parse_config(succession.handover->configuration, "the former one", {});
+  if (!former.problems.empty()) return absl::DataLossError(former.problems.front());
+  if (succession.is_way_back) return std::move(former.config);
+  BLOBCACHE_ASSIGN_OR_RETURN(Config config, load_config(command.sources));
+  // What is open is of that store, and so is the lock.
+  if (is_same_place(config.store.path, former.config.store.path)) return config;
+  return absl::FailedPreconditionError(
+      fmt::format("store.path: is {} now, and was {}; restart the daemon to change it",
+                  config.store.path.native(), former.config.store.path.native()));
+}
+
 int run(const CommandLine& command) {
   const sigset_t signals = handled_signals();
   // Not added to what is blocked: an upgrade may come here from a signal handler.
@@ -324,7 +345,7 @@ int run(const CommandLine& command) {
     return failed_start(succession.handover.status());
   }
 
-  const absl::StatusOr<Config> config = load_config(command.sources);
+  const absl::StatusOr<Config> config = configuration_of(command, succession);
   if (!config.ok()) return failed_start(config.status());
   const absl::Status raised = raise_open_files_limit();
   if (!raised.ok()) spdlog::warn("{}", base::message(raised));

@@ -259,6 +259,7 @@ absl::StatusOr<std::vector<base::Parcel>> MountTable::hand_over() {
     parcel.add_text(view.subtree);
     parcel.add_flag(view.read_only);
     parcel.add_flag(view.no_exec);
+    parcel.add_flag(view.writeback_cache);
     parcel.add_parcel(*std::move(handed));
     parcels.push_back(std::move(parcel).take());
   }
@@ -272,6 +273,7 @@ absl::Status MountTable::take_over(const base::Parcel& parcel, const TakeOverMou
   view.subtree = reader.text();
   view.read_only = reader.flag();
   view.no_exec = reader.flag();
+  view.writeback_cache = reader.flag();
   const base::Parcel handed = reader.parcel();
   BLOBCACHE_RETURN_IF_ERROR(reader.end());
   uint64_t id = 0;

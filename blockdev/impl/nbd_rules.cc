@@ -49,9 +49,10 @@ std::optional<Refusal> check_change(const nbd::Request& request, const RequestRu
 }  // namespace
 
 uint64_t payload_bytes(const nbd::Request& request, nbd::HeaderStyle style) {
-  const bool has_payload = style == nbd::HeaderStyle::kExtended
-                               ? (request.flags & nbd::kCmdFlagPayloadLen) != 0
-                               : request.type == nbd::kCmdWrite;
+  // A write has one whether or not the client says so: qemu does not, though it should.
+  const bool has_payload =
+      request.type == nbd::kCmdWrite ||
+      (style == nbd::HeaderStyle::kExtended && (request.flags & nbd::kCmdFlagPayloadLen) != 0);
   return has_payload ? request.length : 0;
 }
 
@@ -67,12 +68,6 @@ std::optional<Refusal> check_request(const nbd::Request& request, const RequestR
       return Refusal{rules.style == nbd::HeaderStyle::kSimple ? nbd::kEInval : nbd::kEOverflow,
                      "reads are limited to 32 MiB"};
     case nbd::kCmdWrite:
-      // Whose payload is not said to be there has none.
-      if (rules.style == nbd::HeaderStyle::kExtended &&
-          (request.flags & nbd::kCmdFlagPayloadLen) == 0) {
-        return Refusal{nbd::kEInval, "a write without NBD_CMD_FLAG_PAYLOAD_LEN"};
-      }
-      return check_change(request, rules);
     case nbd::kCmdTrim:
     case nbd::kCmdWriteZeroes:
       return check_change(request, rules);

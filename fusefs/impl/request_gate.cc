@@ -1,6 +1,8 @@
 #include "fusefs/impl/request_gate.h"
 
+#include <fcntl.h>
 #include <linux/fuse.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -202,6 +204,14 @@ absl::Status RequestGate::agree_again(fuse_session& session, const Agreement& fo
   }
   agreement_ = former;
   return absl::OkStatus();
+}
+
+int RequestGate::clone_device(int device) {
+  const int clone = ::open("/dev/fuse", O_RDWR | O_CLOEXEC);
+  auto number = static_cast<uint32_t>(device);
+  if (clone < 0 || ::ioctl(clone, FUSE_DEV_IOC_CLONE, &number) == 0) return clone;
+  ::close(clone);
+  return -1;
 }
 
 }  // namespace blobcache::fusefs

@@ -53,6 +53,10 @@ class RequestGate {
   /// loop. For good; the gate is closed.
   void dismiss() ABSL_LOCKS_EXCLUDED(mutex_);
 
+  /// Another descriptor of a connection, with a queue of its own for answers; -1 for none. libfuse
+  /// 3.17 asks for it, before that libfuse clones by itself.
+  [[nodiscard]] static int clone_device(int device);
+
   /// The kernel's first request (FUSE_INIT) and its answer, byte for byte.
   struct Agreement {
     std::string request;

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A volume is written to through both doors, which agree at once; its size is fixed, and a snapshot is for reading.
 . "$(dirname "$0")/lib.sh"
-need qemu-img qemu-io nbdcopy mkfs.ext4 fallocate
+need qemu-img qemu-io nbdcopy mkfs.ext4 fallocate tar
 need_fuse
 need_root
 
@@ -53,5 +53,23 @@ kill_daemon
 start_daemon
 mount_at "$MNT"
 expect_equal 'not synced' "$(dd if="$volume" bs=1 skip=5000000 count=10 status=none)" "a write before the kill"
+unmount_at "$MNT"
+stop_daemon
+
+# An archiver that looks for holes by the count of blocks must not take a volume for zeros: not after a write, not after
+# one by another door of which the kernel has not asked yet.
+start_daemon
+mount_at "$MNT"
+ctl volume create tarred --size 4M >/dev/null
+(($(stat -c %b "$MNT/volumes/tarred") > 0)) || fail "a volume that may be written to has no blocks"
+for round in 1 2 3; do
+  make_random "$TEST_DIR/r" 640K
+  dd if="$TEST_DIR/r" of="$MNT/volumes/tarred" bs=64k conv=notrunc,fsync status=none
+  (($(stat -c %b "$MNT/volumes/tarred") > 0)) || fail "round $round: a volume that was written to has no blocks"
+  tar -cSf "$TEST_DIR/t.tar" -C "$MNT/volumes" tarred
+  mkdir "$TEST_DIR/x$round"
+  tar -xSf "$TEST_DIR/t.tar" -C "$TEST_DIR/x$round"
+  cmp -n 655360 "$TEST_DIR/r" "$TEST_DIR/x$round/tarred" || fail "round $round: tar -S lost what was written"
+done
 unmount_at "$MNT"
 stop_daemon

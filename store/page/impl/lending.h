@@ -40,6 +40,13 @@ class Lending {
   void forget(Extent& extent, PageMask pages) {
     extent.verified.fetch_and(~pages, std::memory_order_relaxed);
     whole_.store(false, std::memory_order_release);
+    lent_ns_.store(kUnknown, std::memory_order_relaxed);
+  }
+  /// Whether a file that changes by the store's own doing, and is whole, is as it was when it was
+  /// first lent; `written_ns` is when it was last written to.
+  [[nodiscard]] bool is_as_first_lent(int64_t written_ns) {
+    int64_t first = kUnknown;
+    return lent_ns_.compare_exchange_strong(first, written_ns) || first == written_ns;
   }
   /// When the file was last written to, as far as what was verified goes; kUnknown: nothing was.
   [[nodiscard]] int64_t written_ns() const { return written_ns_.load(std::memory_order_relaxed); }
@@ -82,6 +89,7 @@ class Lending {
 
   std::atomic<bool> whole_{false};
   std::atomic<int64_t> written_ns_{kUnknown};
+  std::atomic<int64_t> lent_ns_{kUnknown};
   std::atomic<int64_t> next_look_ns_{0};
   std::atomic<uint32_t> borrowers_{0};
 };

@@ -180,7 +180,8 @@ absl::StatusOr<LentFile> ObjectImpl::lend_file() {
   BLOBCACHE_ASSIGN_OR_RETURN(const OpenFilesRef files, file_.open());
   struct stat info{};
   if (::fstat(files->data.get(), &info) != 0) return base::errno_error(errno, "fstat");
-  const bool is_as_it_was = in_cache() || written_ns(info) == lending_.written_ns();
+  const bool is_as_it_was = in_cache() ? lending_.is_as_first_lent(written_ns(info))
+                                       : written_ns(info) == lending_.written_ns();
   if (!is_as_it_was || static_cast<uint64_t>(info.st_size) != size_bytes()) {
     return absl::FailedPreconditionError("somebody else wrote to its file");
   }

@@ -10,7 +10,9 @@ namespace blobcache::tree {
 uint64_t allocated_bytes(const volume::Volume& volume) {
   const volume::VolumeDescription now = volume.description();
   const auto in_pages = [](uint64_t bytes) { return page::page_count(bytes) << page::kPageShift; };
-  return std::min(in_pages(now.size_bytes), now.data_bytes + in_pages(now.base_bytes));
+  // Not none while it has a length: a mapping may have changed what has not been written yet.
+  const uint64_t taken = std::max(now.data_bytes + in_pages(now.base_bytes), page::kPageSize);
+  return std::min(in_pages(now.size_bytes), taken);
 }
 
 File::Content Inode::content() const {

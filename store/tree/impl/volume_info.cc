@@ -34,8 +34,9 @@ std::optional<uint64_t> VolumeSet::allocated_bytes(NodeId node) {
     if (found.ok()) row = *found;
   }
   if (!row) return std::nullopt;
-  const uint64_t own = own_bytes(row->id, table_.find(row->id));
-  return row->base || row->origin_base ? std::max(own, page::kPageSize) : own;
+  // Never none: an archiver takes such a file for zeros, and may have been told so a moment before
+  // somebody wrote to it by another door.
+  return std::max(own_bytes(row->id, table_.find(row->id)), page::kPageSize);
 }
 
 absl::StatusOr<VolumeInfo> VolumeSet::describe(const NamedVolume& found) {
