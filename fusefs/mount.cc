@@ -29,7 +29,6 @@
 #include "fusefs/impl/mount_parcel.h"
 #include "fusefs/impl/mountpoint.h"
 #include "fusefs/impl/operations.h"
-#include "fusefs/impl/passthrough.h"
 #include "fusefs/impl/request_gate.h"
 #include "fusefs/impl/threads.h"
 #include "fusefs/impl/write_rules.h"
@@ -168,8 +167,6 @@ class MountImpl final : public Mount, private KernelCache {
   absl::Mutex unmount_mutex_;  // held for the whole of unmount(), pause() and hand_over()
   bool unmounted_ ABSL_GUARDED_BY(unmount_mutex_) = false;
 };
-
-bool has_passthrough() { return Passthrough::is_built(); }
 
 absl::StatusOr<std::unique_ptr<Mount>> Mount::start(const MountOptions& options,
                                                     tree::Namespace& names,

@@ -42,7 +42,7 @@ struct MountOptions {
   bool async_direct = true;
   bool read_only = false;  ///< nothing can be changed through this mount
   bool no_exec = false;    ///< no program can be run from it
-  /// As far as libfuse, the kernel and our rights let us: has_passthrough().
+  /// As far as libfuse (3.17), the kernel and our rights let us.
   PassthroughFiles passthrough = PassthroughFiles::kUnwritable;
   /// The kernel holds back what is written until it is synced, closed, or some time has passed, and
   /// knows best how long files are and when they changed. Only where `subtree` is within files/.
@@ -50,9 +50,6 @@ struct MountOptions {
   /// The path of a directory of the tree, which the mount shows as its root; "": all of the tree.
   std::string subtree;
 };
-
-/// Whether this program was built with a libfuse (3.17) that has passthrough.
-[[nodiscard]] bool has_passthrough();
 
 /// One FUSE mount of the tree or a part of it; files/ and volumes can be written to. Requests run
 /// on libfuse's worker threads. Half of them at most wait for the disk at a time, and none for a

@@ -18,8 +18,6 @@
 
 namespace blobcache::fusefs {
 
-bool Passthrough::is_built() { return BLOBCACHE_PASSTHROUGH == 1; }
-
 int32_t Passthrough::enter(tree::NodeId node, Lend lend) {
   if (!enabled()) return 0;
   const absl::MutexLock lock(&mutex_);

