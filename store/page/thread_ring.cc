@@ -1,17 +1,12 @@
 #include "store/page/thread_ring.h"
 
-#include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
-#include <system_error>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "store/page/impl/thread_ring_impl.h"
 
 namespace blobcache::page {
@@ -88,18 +83,7 @@ bool ThreadRing::Impl::read(int fd, absl::Span<std::byte> into, uint64_t offset,
 }
 
 void ThreadRing::Impl::submit() {
-  if (under_way_ == 0) return;
-  while (io_uring_sq_ready(&ring_) > 0) {
-    const int submitted = io_uring_submit(&ring_);
-    if (submitted > 0 || submitted == -EINTR) continue;
-    if (submitted != 0 && submitted != -EAGAIN && submitted != -EBUSY && submitted != -ENOMEM) {
-      spdlog::critical("the kernel takes no more disk requests: {}",
-                       std::generic_category().message(-submitted));
-      std::abort();
-    }
-    // It is short of memory. Nobody would ever wake the requests that stayed behind.
-    absl::SleepFor(absl::Milliseconds(1));
-  }
+  if (under_way_ > 0) hand_over(ring_);
 }
 
 void ThreadRing::Impl::woken() {

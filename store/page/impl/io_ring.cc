@@ -72,7 +72,7 @@ void IoRing::read(int fd, absl::Span<std::byte> into, uint64_t offset, size_t ne
 }
 
 void IoRing::read_by_ring(int fd, absl::Span<std::byte> into, uint64_t offset, size_t needed,
-                         Done done) {
+                          Done done) {
   auto operation = std::make_unique<Operation>();
   operation->fd = fd;
   operation->data = into.data();
@@ -145,9 +145,9 @@ void IoRing::watch_wake_up() {
   io_uring_sqe_set_data(sqe, nullptr);
 }
 
-void IoRing::hand_over() {
-  while (io_uring_sq_ready(&ring_) > 0) {
-    const int submitted = io_uring_submit(&ring_);
+void hand_over(io_uring& ring) {
+  while (io_uring_sq_ready(&ring) > 0) {
+    const int submitted = io_uring_submit(&ring);
     if (submitted > 0 || submitted == -EINTR) continue;
     if (submitted != 0 && submitted != -EAGAIN && submitted != -EBUSY && submitted != -ENOMEM) {
       spdlog::critical("the kernel takes no more disk requests: {}",
@@ -212,7 +212,7 @@ void IoRing::reap_all() {
     }
     if (handled % kSubmitEvery != 0) continue;
     (void)take_waiting(/*sleeps_then=*/false);
-    hand_over();
+    hand_over(ring_);
   }
 }
 
@@ -232,7 +232,7 @@ void IoRing::work(absl::Notification& ready, int& error) {
       const absl::MutexLock lock(&mutex_);
       sleeps_ = false;
     }
-    hand_over();
+    hand_over(ring_);
     reap_all();
   }
   io_uring_queue_exit(&ring_);

@@ -77,8 +77,6 @@ class IoRing {
   [[nodiscard]] int set_up();
   void prepare(Operation* operation);
   void watch_wake_up();
-  /// Hands everything prepared to the kernel.
-  void hand_over();
   /// Prepares what waits. False when there is nothing left to do, ever.
   [[nodiscard]] bool take_waiting(bool sleeps_then) ABSL_LOCKS_EXCLUDED(mutex_);
   void reap_all() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -101,5 +99,8 @@ class IoRing {
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
+
+/// Hands everything prepared in a ring to the kernel, waiting while that is short of memory.
+void hand_over(io_uring& ring);
 
 }  // namespace blobcache::page
