@@ -44,12 +44,9 @@ Json tier_json(const v1::TierStatus& tier) {
 }
 
 Json door_json(const v1::DoorStatus& door) {
-  return {{"requests", door.requests()},
-          {"bytes_out", door.bytes_out()},
-          {"bytes_in", door.bytes_in()},
-          {"errors", door.errors()},
-          {"open", door.open()},
-          {"passed_through", door.passed_through()}};
+  return {{"requests", door.requests()}, {"bytes_out", door.bytes_out()},
+          {"bytes_in", door.bytes_in()}, {"errors", door.errors()},
+          {"open", door.open()},         {"passed_through", door.passed_through()}};
 }
 
 Json scrub_json(const v1::ScrubStatus& scrub) {
