@@ -43,11 +43,8 @@ bool fail_one_step(FailedStep kind, int result, int number, uint64_t seed) {
     Bytes after = versions.last();
     apply_file_op(op, after);
     const absl::Status status = run_file_op(fixture.volume(), op);
-    versions.add(std::move(after));
-    if (!status.ok()) {
-      versions.end_in_part();
-      break;
-    }
+    versions.add(std::move(after), !status.ok());
+    if (!status.ok()) break;
     versions.settle();
   }
   const bool hit = faults.hit();

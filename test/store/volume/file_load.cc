@@ -99,19 +99,21 @@ void apply_file_op(const FileOp& op, Bytes& content) {
 }
 
 bool FileVersions::may_be_long(uint64_t length) const {
-  if (in_part_) {
-    const uint64_t before = versions_.at(versions_.size() - 2).size();
-    const uint64_t after = last().size();
+  for (size_t i = 0; i < versions_.size(); ++i) {
+    const uint64_t after = versions_[i].content.size();
+    if (length == after) return true;
+    if (!versions_[i].in_part || i == 0) continue;
+    const uint64_t before = versions_[i - 1].content.size();
     if (std::min(before, after) <= length && length <= std::max(before, after)) return true;
   }
-  return std::any_of(versions_.begin(), versions_.end(),
-                     [&](const Bytes& version) { return version.size() == length; });
+  return false;
 }
 
 bool FileVersions::holds(const Bytes& content, uint64_t begin, uint64_t end) const {
-  return std::any_of(versions_.begin(), versions_.end(), [&](const Bytes& version) {
+  return std::any_of(versions_.begin(), versions_.end(), [&](const Version& version) {
+    const Bytes& bytes = version.content;
     for (uint64_t at = begin; at < end; ++at) {
-      if (content[at] != (at < version.size() ? version[at] : std::byte{0})) return false;
+      if (content[at] != (at < bytes.size() ? bytes[at] : std::byte{0})) return false;
     }
     return true;
   });

@@ -37,17 +37,17 @@ struct FileOp {
 void apply_file_op(const FileOp& op, Bytes& content);
 
 /// What a file may hold after a crash: a length, and in each sector the bytes, of some version
-/// since the last flush.
+/// since the last flush; and a length on the way from one to the next, where that was reached by
+/// steps and may have been in part.
 class FileVersions {
  public:
-  explicit FileVersions(Bytes content) { versions_.push_back(std::move(content)); }
+  explicit FileVersions(Bytes content) { add(std::move(content), false); }
 
-  [[nodiscard]] const Bytes& last() const { return versions_.back(); }
-  void add(Bytes content) { versions_.push_back(std::move(content)); }
+  [[nodiscard]] const Bytes& last() const { return versions_.back().content; }
+  /// `in_part`: perhaps no more was reached than a part of the way from the version before.
+  void add(Bytes content, bool in_part) { versions_.push_back({std::move(content), in_part}); }
   /// Only the last version is left.
   void settle() { versions_.erase(versions_.begin(), versions_.end() - 1); }
-  /// The last version was perhaps reached in part.
-  void end_in_part() { in_part_ = true; }
   /// What is wrong with the content; empty: nothing.
   [[nodiscard]] std::string problem(const Bytes& content) const;
 
@@ -55,8 +55,11 @@ class FileVersions {
   [[nodiscard]] bool may_be_long(uint64_t length) const;
   [[nodiscard]] bool holds(const Bytes& content, uint64_t begin, uint64_t end) const;
 
-  std::vector<Bytes> versions_;
-  bool in_part_ = false;
+  struct Version {
+    Bytes content;
+    bool in_part = false;
+  };
+  std::vector<Version> versions_;
 };
 
 }  // namespace blobcache::volume
