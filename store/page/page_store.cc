@@ -126,6 +126,10 @@ class PageStoreImpl final : public PageStore {
     return absl::OkStatus();
   }
 
+  [[nodiscard]] bool is_held(const ObjectKey& key, const Incarnation& incarnation) override {
+    return objects_->is_held(key, incarnation);
+  }
+
   void detach(const ObjectKey& key, const Incarnation& incarnation) override {
     const std::shared_ptr<ObjectImpl> object = objects_->take(key, incarnation);
     // A reader may hold the object and not have read yet: its files are opened before they lose

@@ -156,6 +156,9 @@ class PageStore {
   /// dirty there is written too. After an error none may be relied on. Blocks.
   [[nodiscard]] virtual absl::Status sync(absl::Span<ObjectWriter* const> sealed) = 0;
 
+  /// Whether somebody has the object: who attached it, or a read that is under way.
+  [[nodiscard]] virtual bool is_held(const ObjectKey& key, const Incarnation& incarnation) = 0;
+
   /// The object is about to be removed: its files are opened for who holds it. The caller makes
   /// sure that nobody attaches it from then on.
   virtual void detach(const ObjectKey& key, const Incarnation& incarnation) = 0;

@@ -24,7 +24,6 @@
 #include "store/tree/impl/node_ids.h"
 #include "store/tree/impl/node_lookup.h"
 #include "store/tree/impl/open_catalog.h"
-#include "store/tree/impl/open_objects.h"
 #include "store/tree/impl/origin_set.h"
 #include "store/tree/impl/tree_edit.h"
 #include "store/tree/impl/tree_handover.h"
@@ -71,7 +70,7 @@ class CatalogNamespace final : public Namespace {
                  .clock = clock_},
                 options.settle_after),
         editor_(names_, inodes_, origins_),
-        housekeeper_(*catalog_, store, edits_, *ballast_, open_objects_, {volumes_, file_volumes_},
+        housekeeper_(*catalog_, store, edits_, *ballast_, {volumes_, file_volumes_},
                      {unnamed_ttl_, clock_}) {
     edits_.set_on_gone([this](const GoneFile& file) { inodes_.on_gone(file); });
   }
@@ -144,7 +143,6 @@ class CatalogNamespace final : public Namespace {
   page::PageStore& store_;
   const decltype(NamespaceOptions::clock) clock_;
   ListenerList listeners_;
-  OpenObjects open_objects_;
   HeldBlobs held_;
   const std::unique_ptr<Ballast> ballast_;
   const std::unique_ptr<Catalog> catalog_;
@@ -268,11 +266,8 @@ absl::StatusOr<page::ObjectRef> CatalogNamespace::open_settled(NodeId node) {
     return absl::DataLossError(
         fmt::format("node {}: its content is unknown: the catalog is damaged", node));
   }
-  const int64_t id = row->id;
   BLOBCACHE_ASSIGN_OR_RETURN(const page::ObjectSpec spec, blob_spec(*std::move(row)));
-  page::ObjectRef object = store_.attach(spec);
-  open_objects_.note(id, object);
-  return object;
+  return store_.attach(spec);
 }
 
 absl::StatusOr<std::shared_ptr<volume::Image>> CatalogNamespace::open_image(NodeId node) {

@@ -29,6 +29,12 @@ std::shared_ptr<ObjectImpl> ObjectTable::find(const ObjectKey& key,
   return at == objects_.end() ? nullptr : at->second;
 }
 
+bool ObjectTable::is_held(const ObjectKey& key, const Incarnation& incarnation) const {
+  absl::MutexLock lock(&mutex_);
+  const auto at = objects_.find({key, incarnation.bytes});
+  return at != objects_.end() && at->second.use_count() > 1;
+}
+
 std::shared_ptr<ObjectImpl> ObjectTable::take(const ObjectKey& key,
                                               const Incarnation& incarnation) {
   absl::MutexLock lock(&mutex_);

@@ -29,6 +29,9 @@ class ObjectTable {
   [[nodiscard]] std::shared_ptr<ObjectImpl> find(const ObjectKey& key,
                                                  const Incarnation& incarnation) const
       ABSL_LOCKS_EXCLUDED(mutex_);
+  /// Whether somebody has the object besides the table.
+  [[nodiscard]] bool is_held(const ObjectKey& key, const Incarnation& incarnation) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
   /// Takes the object out, for who is about to remove it; nullptr when it is not here.
   [[nodiscard]] std::shared_ptr<ObjectImpl> take(const ObjectKey& key,
                                                  const Incarnation& incarnation)

@@ -55,7 +55,8 @@ constexpr const char* kOldestCached = R"sql(
 SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept,
   pinned
 FROM blob WHERE kept = 0 AND pinned = 0 AND unnamed_since_ns IS NOT NULL AND disk_bytes > 0
-ORDER BY unnamed_since_ns LIMIT ?)sql";
+  AND (unnamed_since_ns, id) > (?, ?)
+ORDER BY unnamed_since_ns, id LIMIT ?)sql";
 constexpr const char* kListUnnamed = R"sql(
 SELECT id, key, incarnation, size_bytes, disk_bytes, created_ns, unnamed_since_ns, kept,
   pinned
@@ -251,9 +252,10 @@ absl::StatusOr<std::vector<BlobRow>> CatalogReader::list_blobs(int64_t after, si
   return all_rows(query, &read_blob);
 }
 
-absl::StatusOr<std::vector<BlobRow>> CatalogReader::oldest_cached(size_t limit) {
+absl::StatusOr<std::vector<BlobRow>> CatalogReader::oldest_cached(const UnnamedCursor& after,
+                                                                  size_t limit) {
   Query query = database_.query(kOldestCached);
-  query.bind(as_limit(limit));
+  query.bind(after.since).bind(after.blob).bind(as_limit(limit));
   return all_rows(query, &read_blob);
 }
 

@@ -165,9 +165,10 @@ class CatalogReader {
   [[nodiscard]] absl::StatusOr<std::optional<BlobRow>> load_blob_of_file(int64_t file);
   /// In the order of their ids, from the first one above `after`; without maps.
   [[nodiscard]] absl::StatusOr<std::vector<BlobRow>> list_blobs(int64_t after, size_t limit);
-  /// Cached blobs that take disk space, those that lost their last name first going first; without
-  /// maps.
-  [[nodiscard]] absl::StatusOr<std::vector<BlobRow>> oldest_cached(size_t limit);
+  /// Cached blobs that take disk space, those that lost their last name first going first, from the
+  /// first one after `after`; without maps.
+  [[nodiscard]] absl::StatusOr<std::vector<BlobRow>> oldest_cached(const UnnamedCursor& after,
+                                                                   size_t limit);
   /// Blobs, not pinned, that have had no name since `before` or longer, those that lost it first
   /// going first, from the first one after `after`; without maps.
   [[nodiscard]] absl::StatusOr<std::vector<BlobRow>> list_unnamed(page::Retention retention,

@@ -12,13 +12,11 @@
 namespace blobcache::tree {
 
 Housekeeper::Housekeeper(Catalog& catalog, page::PageStore& store, EditRunner& edits,
-                         Ballast& ballast, OpenObjects& open_objects, const AllVolumes& volumes,
-                         Timing timing)
+                         Ballast& ballast, const AllVolumes& volumes, Timing timing)
     : catalog_(catalog),
       store_(store),
       edits_(edits),
       ballast_(ballast),
-      open_objects_(open_objects),
       volumes_(volumes),
       unnamed_ttl_(timing.unnamed_ttl),
       clock_(std::move(timing.clock)) {
@@ -51,7 +49,10 @@ uint64_t Housekeeper::reclaim(uint64_t bytes) {
   while (given_up < bytes) {
     const auto edit = [&](CatalogWriter& catalog, Effects& effects) -> absl::Status {
       BLOBCACHE_RETURN_IF_ERROR(expire_unnamed(catalog, clock_() - unnamed_ttl_, effects));
-      const auto in_use = [this](const BlobRow& blob) { return open_objects_.is_open(blob.id); };
+      // Who opens one between this and the commit keeps its files until he closes it.
+      const auto in_use = [this](const BlobRow& blob) {
+        return store_.is_held(blob.key, blob.incarnation);
+      };
       return reclaim_cached(catalog, bytes - given_up, kReclaimBatch, in_use, effects);
     };
     absl::StatusOr<Effects> effects;

@@ -12,7 +12,6 @@
 #include "store/tree/impl/catalog.h"
 #include "store/tree/impl/edit_runner.h"
 #include "store/tree/impl/file_volumes.h"
-#include "store/tree/impl/open_objects.h"
 #include "store/tree/impl/volume_set.h"
 
 namespace blobcache::tree {
@@ -41,7 +40,7 @@ class Housekeeper final : public page::DiskReclaimer {
   };
 
   Housekeeper(Catalog& catalog, page::PageStore& store, EditRunner& edits, Ballast& ballast,
-              OpenObjects& open_objects, const AllVolumes& volumes, Timing timing);
+              const AllVolumes& volumes, Timing timing);
   ~Housekeeper() override;
   Housekeeper(const Housekeeper&) = delete;
   Housekeeper& operator=(const Housekeeper&) = delete;
@@ -66,7 +65,6 @@ class Housekeeper final : public page::DiskReclaimer {
   page::PageStore& store_;
   EditRunner& edits_;
   Ballast& ballast_;
-  OpenObjects& open_objects_;
   const AllVolumes volumes_;
   const absl::Duration unnamed_ttl_;
   const Clock clock_;

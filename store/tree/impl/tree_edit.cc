@@ -313,14 +313,21 @@ absl::Status forget_unnamed(CatalogWriter& catalog, page::Retention retention,
 
 absl::Status reclaim_cached(CatalogWriter& catalog, uint64_t bytes, size_t limit,
                             absl::FunctionRef<bool(const BlobRow&)> in_use, Effects& effects) {
-  BLOBCACHE_ASSIGN_OR_RETURN(std::vector<BlobRow> candidates, catalog.oldest_cached(limit));
   uint64_t given_up = 0;
-  for (const bool last_resort : {false, true}) {
+  size_t count = 0;
+  UnnamedCursor after;
+  while (given_up < bytes && count < limit) {
+    BLOBCACHE_ASSIGN_OR_RETURN(std::vector<BlobRow> candidates,
+                               catalog.oldest_cached(after, limit));
+    if (candidates.empty()) break;
+    after = {.since = candidates.back().unnamed_since.value_or(absl::InfinitePast()),
+             .blob = candidates.back().id};
     for (BlobRow& blob : candidates) {
-      if (given_up >= bytes) return absl::OkStatus();
-      if (blob.id == 0 || (in_use(blob) && !last_resort)) continue;
+      if (given_up >= bytes || count == limit) break;
+      if (in_use(blob)) continue;
       given_up += blob.disk_bytes;
-      BLOBCACHE_RETURN_IF_ERROR(delete_blob(catalog, std::exchange(blob, BlobRow()), effects));
+      ++count;
+      BLOBCACHE_RETURN_IF_ERROR(delete_blob(catalog, std::move(blob), effects));
     }
   }
   return absl::OkStatus();

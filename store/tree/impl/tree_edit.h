@@ -155,7 +155,7 @@ struct Release {
                                           size_t limit, Effects& effects);
 
 /// Gives up cached blobs, the longest unnamed first, until `bytes` of disk are reached, at most
-/// `limit` of them. Those that `in_use` names come last: their space is not free before their
+/// `limit` of them. Those that `in_use` names stay: to forget them would free nothing before their
 /// readers close them.
 [[nodiscard]] absl::Status reclaim_cached(CatalogWriter& catalog, uint64_t bytes, size_t limit,
                                           absl::FunctionRef<bool(const BlobRow&)> in_use,
