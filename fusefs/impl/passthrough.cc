@@ -37,10 +37,13 @@ void Passthrough::lend_to_kernel(Lend lend, Open& open) {
     open.lease = std::move(lent->lease);
     return;
   }
+  // ENOMEM, ENFILE: this one is read by us, and the next one has its own luck.
+  const absl::Status& why = backing.status();
+  if (absl::IsResourceExhausted(why) || absl::IsUnavailable(why)) return;
   // EPERM: without CAP_SYS_ADMIN. ELOOP, EOPNOTSUPP: not with the file system that the store is
   // on. So it will be with the next one.
   if (!refused_.exchange(true)) {
-    spdlog::warn("fuse: files are not passed through: {}", base::message(backing.status()));
+    spdlog::warn("fuse: files are not passed through: {}", base::message(why));
   }
 }
 

@@ -104,6 +104,28 @@ TEST_CASE("fusefs passthrough: a kernel that refuses is not asked again") {
   CHECK(kernel.lent.empty());
 }
 
+TEST_CASE("fusefs passthrough: a kernel that is short of something is asked again") {
+  FakeKernel kernel;
+  Passthrough passthrough(kernel);
+  passthrough.enable();
+  Lender lender;
+  for (const int error : {ENOMEM, ENFILE, EMFILE, ENOSPC, EAGAIN}) {
+    CAPTURE(error);
+    kernel.error = error;
+    CHECK(passthrough.enter(7, lender) == 0);
+    CHECK_FALSE(lender.is_lent());
+    kernel.error = 0;
+    CHECK(passthrough.enter(8, lender) > 0);
+    // All opens of an inode agree, also with the one that had bad luck.
+    CHECK(passthrough.enter(7, lender) == 0);
+    passthrough.leave(7);
+    passthrough.leave(7);
+    CHECK(passthrough.enter(7, lender) > 0);
+    passthrough.leave(7);
+    passthrough.leave(8);
+  }
+}
+
 TEST_CASE("fusefs passthrough: what another process had open goes on as it was") {
   FakeKernel kernel;
   kernel.lent = {42};
