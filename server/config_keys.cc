@@ -59,15 +59,12 @@ constexpr std::array kStoreKeys = {
 
 constexpr std::array kPrefetchKeys = {
     row<&Config::prefetch, &Prefetch::enabled>(
-        "prefetch", "enabled", "Whether sequential and strided readers are read ahead for",
-        Effect::kReserved),
-    between(
-        512 * kKiB, 256 * kMiB,
-        row<&Config::prefetch, &Prefetch::max_window>(
-            "prefetch", "max_window", "How far ahead of one reader to read", Effect::kReserved)),
+        "prefetch", "enabled", "Whether sequential and strided readers are read ahead for"),
+    between(512 * kKiB, 256 * kMiB,
+            row<&Config::prefetch, &Prefetch::max_window>("prefetch", "max_window",
+                                                          "How far ahead of one reader to read")),
     row<&Config::prefetch, &Prefetch::budget>(
-        "prefetch", "budget", "How much memory prefetched and yet unread data may take",
-        Effect::kReserved),
+        "prefetch", "budget", "How much memory prefetched and yet unread data may take"),
 };
 
 constexpr std::array kFuseKeys = {

@@ -83,14 +83,13 @@ absl::Status Daemon::start_all() {
 }
 
 absl::Status Daemon::start_store() {
-  Config::Store store;
-  std::vector<Config::Origin> origins;
+  Config config;
   {
     const absl::MutexLock lock(&mutex_);
-    store = config_.store;
-    origins = config_.origins;
+    config = config_;
   }
-  BLOBCACHE_ASSIGN_OR_RETURN(origins_, make_origins(origins, environment_.factory));
+  Config::Store& store = config.store;
+  BLOBCACHE_ASSIGN_OR_RETURN(origins_, make_origins(config.origins, environment_.factory));
   absl::StatusOr<std::filesystem::path> path = prepare_store_directory(store.path);
   if (!path.ok()) return base::annotate(path.status(), "store.path");
   store.path = *path;
@@ -100,7 +99,7 @@ absl::Status Daemon::start_store() {
   }
   // The page store cleans its directory when it opens: by then nobody else may be at work there.
   BLOBCACHE_RETURN_IF_ERROR(base::annotate(lock_store(*path), "store.path"));
-  BLOBCACHE_ASSIGN_OR_RETURN(page::PageStoreOptions options, page_store_options(store));
+  BLOBCACHE_ASSIGN_OR_RETURN(page::PageStoreOptions options, page_store_options(config));
   if (handed_) {
     BLOBCACHE_ASSIGN_OR_RETURN(options.lent, tree::lent_objects(handed_->tree));
   }

@@ -102,6 +102,26 @@ void add_reads(const page::Stats& stats, Families& families) {
                    stats.read_errors);
   families.gauge("blobcache_open_objects", "Objects in use.", stats.open_objects);
   families.gauge("blobcache_flights", "Fetches under way.", stats.flights);
+  families.gauge("blobcache_reads_under_way",
+                 "Reads that memory could not answer at once, those ahead of readers included.",
+                 stats.reads_under_way);
+}
+
+void add_prefetch(const page::Stats& stats, Families& families) {
+  families.counter("blobcache_prefetched_pages_total",
+                   "Pages that were brought to memory before a reader asked for them.",
+                   stats.prefetched_pages);
+  families.counter("blobcache_prefetch_pages_total",
+                   "What became of them: read by somebody, evicted unread, or not to be had.",
+                   "end",
+                   {{"used", stats.prefetch_used_pages},
+                    {"evicted", stats.prefetch_evicted_pages},
+                    {"failed", stats.prefetch_failed_pages}});
+  families.counter("blobcache_prefetch_late_pages_total",
+                   "Pages of these that were still on their way when a reader came for them.",
+                   stats.prefetch_late_pages);
+  families.gauge("blobcache_prefetch_unread_bytes",
+                 "What was read ahead and is on its way or unread.", stats.prefetch_unread_bytes);
 }
 
 void add_tiers(const page::Stats& stats, Families& families) {
@@ -227,6 +247,7 @@ std::vector<MetricFamily> metric_families(const Snapshot& snapshot) {
   families.gauge("blobcache_start_time_seconds", "When the daemon started, in seconds since 1970.",
                  "", "", absl::ToDoubleSeconds(snapshot.started - absl::UnixEpoch()));
   add_reads(snapshot.store, families);
+  add_prefetch(snapshot.store, families);
   add_tiers(snapshot.store, families);
   if (snapshot.counts.has_value()) add_names(*snapshot.counts, families);
   add_scrubs(snapshot.scrub, families);

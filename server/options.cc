@@ -86,7 +86,8 @@ blockdev::TlsMode tls_mode(std::string_view text) {
 
 }  // namespace
 
-absl::StatusOr<page::PageStoreOptions> page_store_options(const Config::Store& store) {
+absl::StatusOr<page::PageStoreOptions> page_store_options(const Config& config) {
+  const Config::Store& store = config.store;
   page::PageStoreOptions options;
   options.path = store.path;
   uint64_t memory = 0;
@@ -106,6 +107,9 @@ absl::StatusOr<page::PageStoreOptions> page_store_options(const Config::Store& s
         base::format_size(disk)));
   }
   options.direct_io = direct_io(store.direct_io);
+  options.prefetch = {.enabled = config.prefetch.enabled,
+                      .max_window_bytes = config.prefetch.max_window,
+                      .budget_bytes = config.prefetch.budget};
   options.eviction = store.eviction;
   options.content_hash = [] { return std::make_unique<tree::Sha256>(); };
   if (options.memory_bytes < page::PageStore::kMinMemory) {

@@ -24,7 +24,7 @@ namespace blobcache::server {
 // the names of groups, are looked up here; the errors name the key.
 
 /// `store.path` must exist: shares are of its file system.
-[[nodiscard]] absl::StatusOr<page::PageStoreOptions> page_store_options(const Config::Store& store);
+[[nodiscard]] absl::StatusOr<page::PageStoreOptions> page_store_options(const Config& config);
 /// `store.path` must exist, as above.
 [[nodiscard]] absl::StatusOr<tree::NamespaceOptions> namespace_options(
     const Config::Store& store, std::shared_ptr<tree::StoreLock> lock);

@@ -42,11 +42,12 @@ uint64_t idle_extent_bytes(uint64_t memory_bytes) {
 
 class PageStoreImpl final : public PageStore {
  public:
-  PageStoreImpl(std::unique_ptr<Counters> counters, std::unique_ptr<FlightTable> flights,
-                std::unique_ptr<MemoryTier> memory, std::unique_ptr<DiskTier> disk,
-                std::unique_ptr<ObjectTable> objects, std::unique_ptr<DiskCache> cache,
-                const PageStoreOptions& options)
+  PageStoreImpl(std::unique_ptr<Counters> counters, std::unique_ptr<PrefetchLedger> ledger,
+                std::unique_ptr<FlightTable> flights, std::unique_ptr<MemoryTier> memory,
+                std::unique_ptr<DiskTier> disk, std::unique_ptr<ObjectTable> objects,
+                std::unique_ptr<DiskCache> cache, const PageStoreOptions& options)
       : counters_(std::move(counters)),
+        ledger_(std::move(ledger)),
         flights_(std::move(flights)),
         memory_(std::move(memory)),
         disk_(std::move(disk)),
@@ -57,8 +58,9 @@ class PageStoreImpl final : public PageStore {
         admission_(admission_places(options.memory_bytes)),
         memory_bytes_(options.memory_bytes),
         cache_(std::move(cache)),
-        core_{*counters_, *flights_, *memory_,  *disk_,        maps_,
-              admission_, *cache_,   verifier_, live_objects_, extent_bytes_} {
+        prefetcher_(options.prefetch, options.memory_bytes, *ledger_),
+        core_{*counters_, *flights_, *memory_, *disk_,      maps_,         admission_,
+              *cache_,    verifier_, *ledger_, prefetcher_, live_objects_, extent_bytes_} {
     leases_ = cache_->start(core_, options.lent);
   }
 
@@ -232,10 +234,18 @@ class PageStoreImpl final : public PageStore {
     stats.memory_evicted_extents = counters_->sum(Counters::kMemoryEvictedExtents);
     stats.fill_bytes = counters_->sum(Counters::kFilledBytes);
     stats.fill_dropped_bytes = counters_->sum(Counters::kFillDroppedBytes);
+    stats.prefetched_pages = counters_->sum(Counters::kPrefetchedPages);
+    stats.prefetch_used_pages = counters_->sum(Counters::kPrefetchUsedPages);
+    stats.prefetch_late_pages = counters_->sum(Counters::kPrefetchLatePages);
+    stats.prefetch_evicted_pages = counters_->sum(Counters::kPrefetchEvictedPages);
+    stats.prefetch_failed_pages = counters_->sum(Counters::kPrefetchFailedPages);
+    stats.prefetch_unread_bytes = ledger_->unread_bytes();
+    stats.reads_under_way = admission_.under_way();
     stats.disk_evicted_bytes = counters_->sum(Counters::kDiskEvictedBytes);
   }
 
   const std::unique_ptr<Counters> counters_;
+  const std::unique_ptr<PrefetchLedger> ledger_;
   const std::unique_ptr<FlightTable> flights_;
   const std::unique_ptr<MemoryTier> memory_;
   std::unique_ptr<DiskTier> disk_;
@@ -249,6 +259,7 @@ class PageStoreImpl final : public PageStore {
   std::atomic<uint64_t> extent_bytes_{0};
   const std::unique_ptr<DiskCache> cache_;
   FileVerifier verifier_{core_};
+  Prefetcher prefetcher_;
   absl::Mutex leases_mutex_;
   DiskCache::Leases leases_ ABSL_GUARDED_BY(leases_mutex_);
   StoreCore core_;
@@ -263,16 +274,17 @@ absl::StatusOr<std::unique_ptr<PageStore>> PageStore::open(const PageStoreOption
                                                   base::format_size(kMinMemory)));
   }
   auto counters = std::make_unique<Counters>();
+  auto ledger = std::make_unique<PrefetchLedger>(*counters);
   auto flights = std::make_unique<FlightTable>();
   const uint64_t frames = options.memory_bytes - map_cache_bytes(options.memory_bytes);
-  BLOBCACHE_ASSIGN_OR_RETURN(auto memory,
-                             MemoryTier::create(frames, options.eviction, *flights, *counters));
+  BLOBCACHE_ASSIGN_OR_RETURN(
+      auto memory, MemoryTier::create(frames, options.eviction, *flights, *ledger, *counters));
   BLOBCACHE_ASSIGN_OR_RETURN(auto disk, DiskTier::open(options, *counters));
   auto objects = std::make_unique<ObjectTable>(idle_extent_bytes(options.memory_bytes));
   BLOBCACHE_ASSIGN_OR_RETURN(auto cache, DiskCache::create(options, *disk, *objects));
-  return std::make_unique<PageStoreImpl>(std::move(counters), std::move(flights), std::move(memory),
-                                         std::move(disk), std::move(objects), std::move(cache),
-                                         options);
+  return std::make_unique<PageStoreImpl>(std::move(counters), std::move(ledger), std::move(flights),
+                                         std::move(memory), std::move(disk), std::move(objects),
+                                         std::move(cache), options);
 }
 
 }  // namespace blobcache::page

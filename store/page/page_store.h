@@ -50,6 +50,14 @@ struct DiskStep {
 /// for a read or write how many bytes of it to move at first. Called by any thread.
 using DiskFault = std::function<int(const DiskStep& step)>;
 
+/// Reading ahead; see Readahead. Value type.
+struct PrefetchOptions {
+  bool enabled = false;
+  uint64_t max_window_bytes = uint64_t{64} << 20;  ///< of one stream, at most
+  /// On their way or unread, over all streams; an eighth of the memory at most.
+  uint64_t budget_bytes = uint64_t{256} << 20;
+};
+
 /// A cached object whose file another process had lent. Value type.
 struct LentObject {
   ObjectKey key;
@@ -63,6 +71,7 @@ struct PageStoreOptions {
   uint64_t disk_reserve_bytes = 0;            ///< of the file system, never used
   DirectIo direct_io = DirectIo::kAuto;
   std::string eviction{kDefaultEvictionPolicy};  ///< see eviction.h for the names
+  PrefetchOptions prefetch;
   /// Cached objects that nobody opened or read from disk for so long lose their pages on disk.
   absl::Duration cached_ttl = absl::InfiniteDuration();
   std::function<absl::Time()> clock;  ///< for cached_ttl; absent: the system's; any thread calls it

@@ -28,6 +28,14 @@ struct Stats {
   uint64_t maps_rebuilt = 0;            ///< page maps made again from their objects' files
   uint64_t syncs = 0;                   ///< fsync, fdatasync and syncfs calls of the disk tier
 
+  // Reading ahead: pages that were brought before anybody asked for them.
+  uint64_t prefetched_pages = 0;
+  uint64_t prefetch_used_pages = 0;     ///< ... that somebody has read since
+  uint64_t prefetch_late_pages = 0;     ///< ... of those, on their way still when he came
+  uint64_t prefetch_evicted_pages = 0;  ///< ... that left the memory unread
+  uint64_t prefetch_failed_pages = 0;   ///< ... that could not be had
+  uint64_t prefetch_unread_bytes = 0;   ///< on their way or unread now
+
   // The memory tier.
   uint64_t memory_budget_bytes = 0;
   uint64_t memory_resident_bytes = 0;
@@ -47,7 +55,8 @@ struct Stats {
   bool disk_out = false;             ///< for reads or writes: not asked, but for a try now and then
 
   uint64_t open_objects = 0;
-  uint64_t flights = 0;  ///< fetches under way
+  uint64_t flights = 0;          ///< fetches under way
+  uint64_t reads_under_way = 0;  ///< that were not answered from memory, those ahead of readers too
 };
 
 }  // namespace blobcache::page

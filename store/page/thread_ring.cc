@@ -25,6 +25,9 @@ ThreadRing::~ThreadRing() { finish(); }
 ThreadRing::Scope::Scope(ThreadRing& ring) : before_(std::exchange(current_ring(), &ring)) {}
 ThreadRing::Scope::~Scope() { current_ring() = before_; }
 
+ThreadRing::NoScope::NoScope() : before_(std::exchange(current_ring(), nullptr)) {}
+ThreadRing::NoScope::~NoScope() { current_ring() = before_; }
+
 ThreadRing::Impl* ThreadRing::current() {
   const ThreadRing* ring = current_ring();
   return ring == nullptr ? nullptr : ring->impl_.get();

@@ -34,6 +34,18 @@ class ThreadRing {
     ThreadRing* const before_;
   };
 
+  /// While it exists, its thread's reads are the store's.
+  class NoScope {
+   public:
+    NoScope();
+    ~NoScope();
+    NoScope(const NoScope&) = delete;
+    NoScope& operator=(const NoScope&) = delete;
+
+   private:
+    ThreadRing* const before_;
+  };
+
   /// Hands over what was asked for: before the thread sleeps, or does something else for long.
   void submit();
   /// What to sleep on, for reading, until something has come; -1 when nothing is under way.

@@ -16,9 +16,10 @@ namespace blobcache::page {
 /// places at once and holds them until it is answered, so reads never wait for frames that other
 /// waiting reads hold: no deadlock however small the memory, and disk queues of bounded length.
 ///
-/// There are two lanes, each first come first served. Reads that may wait for a source get three
+/// There are lanes, each first come first served. Reads that may wait for a source get three
 /// quarters of the places at most, so that a source which does not answer keeps nobody from what
-/// the disk has.
+/// the disk has. What nobody has asked for yet has lanes of its own, an eighth of the places each,
+/// and is overtaken by all that somebody waits for.
 ///
 /// The lanes are as long as the doors let them grow: each bounds its requests in flight.
 /// Thread-safe.
@@ -27,19 +28,23 @@ class Admission {
   enum class Lane : uint8_t {
     kDisk,    ///< its object has no source
     kSource,  ///< it may have to wait for one
+    kDiskAhead,
+    kSourceAhead,
   };
 
   /// `places` extents may be held by reads at once; at least the most that one read needs.
   explicit Admission(uint64_t places) : places_(places), free_(places) {
     absl::MutexLock lock(&mutex_);
     line_of(Lane::kDisk).limit = places;
-    line_of(Lane::kSource).limit = places / 4 * 3;
+    line_of(Lane::kSource).limit = places * 5 / 8;
+    line_of(Lane::kDiskAhead).limit = line_of(Lane::kSourceAhead).limit = places / 8;
   }
 
   /// A read is on its way: enter() follows.
   void expect() {
     absl::MutexLock lock(&mutex_);
     ++expected_;
+    ++under_way_;
   }
 
   /// Calls `start` when `places` are free: now on this thread, or later on a thread that leaves.
@@ -58,8 +63,15 @@ class Admission {
       absl::MutexLock lock(&mutex_);
       line_of(lane).used -= places;
       free_ += places;
+      --under_way_;
     }
     let_in();
+  }
+
+  /// Reads that are expected, wait or are in.
+  [[nodiscard]] uint64_t under_way() const {
+    absl::MutexLock lock(&mutex_);
+    return under_way_;
   }
 
   /// Nobody is in, nobody waits and nobody is on his way.
@@ -94,6 +106,7 @@ class Admission {
   [[nodiscard]] Line* next() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     Line* first = nullptr;
     for (Line& line : lanes_) {
+      if (&line == &line_of(Lane::kDiskAhead) && first != nullptr) break;
       if (!line.may_enter()) continue;
       if (first == nullptr || line.waiting.front().number < first->waiting.front().number) {
         first = &line;
@@ -124,12 +137,13 @@ class Admission {
   }
 
   const uint64_t places_;
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   bool letting_in_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t free_ ABSL_GUARDED_BY(mutex_);
   uint64_t expected_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t under_way_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t next_number_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::array<Line, 2> lanes_ ABSL_GUARDED_BY(mutex_);
+  std::array<Line, 4> lanes_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace blobcache::page

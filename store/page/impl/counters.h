@@ -33,6 +33,11 @@ class Counters {
     kDiskEvictedBytes,
     kFilledBytes,
     kFillDroppedBytes,
+    kPrefetchedPages,
+    kPrefetchUsedPages,
+    kPrefetchLatePages,
+    kPrefetchEvictedPages,
+    kPrefetchFailedPages,
     kNames,
   };
 

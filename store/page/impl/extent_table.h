@@ -24,6 +24,7 @@ struct alignas(64) Extent {
   std::atomic<PageMask> on_disk{0};       ///< pages with data in the disk file
   std::atomic<PageMask> zero{0};          ///< pages known to be zero, which no tier stores
   std::atomic<PageMask> verified{0};      ///< see Lending
+  std::atomic<PageMask> unread{0};        ///< see PrefetchLedger
   PageMask in_flight = 0;               ///< pages that a fetch is bringing; under the extent's lock
   std::atomic<bool> map_loaded{false};  ///< on_disk and zero say what the page map says
 

@@ -23,10 +23,12 @@ constexpr size_t kMaxPinnedVictims = 256;
 
 }  // namespace
 
-MemoryTier::MemoryTier(uint64_t budget_bytes, FlightTable& flights, Counters& counters)
+MemoryTier::MemoryTier(uint64_t budget_bytes, FlightTable& flights, PrefetchLedger& ledger,
+                       Counters& counters)
     : pool_(budget_bytes),
       uses_(pool_.frame_count()),
       flights_(flights),
+      ledger_(ledger),
       counters_(counters),
       low_pages_(low_watermark(pool_.budget_pages())),
       high_pages_(2 * low_pages_),
@@ -37,9 +39,10 @@ MemoryTier::MemoryTier(uint64_t budget_bytes, FlightTable& flights, Counters& co
 absl::StatusOr<std::unique_ptr<MemoryTier>> MemoryTier::create(uint64_t budget_bytes,
                                                                std::string_view eviction,
                                                                FlightTable& flights,
+                                                               PrefetchLedger& ledger,
                                                                Counters& counters) {
   std::unique_ptr<MemoryTier> tier(
-      new MemoryTier(budget_bytes, flights, counters));  // NOLINT: private constructor
+      new MemoryTier(budget_bytes, flights, ledger, counters));  // NOLINT: private constructor
   auto policy = make_eviction_policy(eviction, tier->pool_.frame_count(), tier->uses_);
   if (!policy.ok()) return policy.status();
   {
@@ -114,6 +117,9 @@ bool MemoryTier::detach(uint32_t frame, const Owner& owner) {
     extent.in_memory.store(0, std::memory_order_release);
     extent.frame.store(Extent::kNoFrame, std::memory_order_release);
     owner.object->frames().fetch_sub(1, std::memory_order_relaxed);
+    if (ledger_.evict(extent)) {
+      owner.object->evicted_unread().fetch_add(1, std::memory_order_relaxed);
+    }
   }
   owners_[frame] = {};
   pool_.release(frame);

@@ -15,6 +15,7 @@
 #include "store/page/frame_pool.h"
 #include "store/page/impl/counters.h"
 #include "store/page/impl/flight_table.h"
+#include "store/page/impl/prefetch_ledger.h"
 
 namespace blobcache::page {
 
@@ -32,6 +33,7 @@ class MemoryTier {
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<MemoryTier>> create(uint64_t budget_bytes,
                                                                           std::string_view eviction,
                                                                           FlightTable& flights,
+                                                                          PrefetchLedger& ledger,
                                                                           Counters& counters);
   ~MemoryTier();
   MemoryTier(const MemoryTier&) = delete;
@@ -71,7 +73,8 @@ class MemoryTier {
     uint64_t extent = 0;
   };
 
-  MemoryTier(uint64_t budget_bytes, FlightTable& flights, Counters& counters);
+  MemoryTier(uint64_t budget_bytes, FlightTable& flights, PrefetchLedger& ledger,
+             Counters& counters);
 
   [[nodiscard]] bool evict_one() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   /// Takes the frame from its extent and frees it; false when it is pinned.
@@ -85,6 +88,7 @@ class MemoryTier {
   FramePool pool_;
   UseCounters uses_;
   FlightTable& flights_;
+  PrefetchLedger& ledger_;
   Counters& counters_;
   const uint64_t low_pages_;
   const uint64_t high_pages_;

@@ -12,6 +12,7 @@
 
 #include "absl/synchronization/notification.h"
 #include "base/status.h"
+#include "store/page/allow_blocking.h"
 #include "store/page/impl/file_verifier.h"
 #include "store/page/impl/map_loader.h"
 #include "store/page/impl/map_operation.h"
@@ -49,6 +50,14 @@ std::optional<uint32_t> ObjectImpl::pin_hit(const Extent& extent, PageMask wante
   return std::nullopt;
 }
 
+ObjectReadahead& ObjectImpl::readahead(uint64_t max_window) {
+  absl::MutexLock lock(&mutex_);
+  if (readahead_ == nullptr) {
+    readahead_ = std::make_unique<ObjectReadahead>(size_bytes(), max_window);
+  }
+  return *readahead_;
+}
+
 bool ObjectImpl::try_read(uint64_t offset, uint64_t length, PinnedRange& range) {
   if (!in_range(offset, length)) return false;
   const uint32_t shard = core_.memory.pool().this_shard();
@@ -56,11 +65,12 @@ bool ObjectImpl::try_read(uint64_t offset, uint64_t length, PinnedRange& range) 
   const uint64_t end = offset + length;
   uint64_t pages = 0;
   uint64_t zeros = 0;
+  PageMask brought = 0;  // of what was read ahead, in any extent
   for (uint64_t at = offset; at < end;) {
     const uint64_t index = at >> kExtentShift;
     const uint64_t stop = std::min(end, (index + 1) << kExtentShift);
     const PageMask wanted = pages_touched(index, at, stop - at);
-    const Extent* extent = extents_.find(index);
+    Extent* extent = extents_.find(index);
     const auto count = static_cast<uint64_t>(std::popcount(wanted));
     if (extent == nullptr) {
       range.release();
@@ -69,6 +79,7 @@ bool ObjectImpl::try_read(uint64_t offset, uint64_t length, PinnedRange& range) 
     if (const std::optional<uint32_t> frame = pin_hit(*extent, wanted, shard)) {
       builder.add(*frame, at & (kExtentSize - 1), stop - at);
       pages += count;
+      brought |= core_.ledger.read(*extent, wanted);
     } else if (extent->known_zero(wanted)) {
       builder.add_zeros(stop - at);
       zeros += count;
@@ -81,6 +92,7 @@ bool ObjectImpl::try_read(uint64_t offset, uint64_t length, PinnedRange& range) 
   core_.counters.add(Counters::kReads);
   core_.counters.add(Counters::kMemoryHitPages, pages);
   if (zeros != 0) core_.counters.add(Counters::kZeroPages, zeros);
+  if (brought != 0) core_.prefetcher.on_read(core_, *this, {offset, length});
   return true;
 }
 
@@ -96,9 +108,17 @@ PendingRead ObjectImpl::read(uint64_t offset, uint64_t length, ReadDone done) {
     done(std::move(range));
     return {};
   }
-  auto operation =
-      std::make_shared<ReadOperation>(core_, shared_from_this(), offset, length, std::move(done));
+  const bool is_watched = core_.prefetcher.watches(*this);
+  // What follows is behind this read on every way, unless this thread is about to wait for it.
+  const bool first = is_watched && AllowBlocking::allowed();
+  const auto read_ahead = [&] {
+    core_.prefetcher.on_read(core_, *this, {.offset = offset, .length = length, .waited = true});
+  };
+  if (first) read_ahead();
+  auto operation = std::make_shared<ReadOperation>(
+      core_, shared_from_this(), ReadOperation::Order{offset, length}, std::move(done));
   operation->begin();
+  if (is_watched && !first) read_ahead();
   return PendingRead(operation);
 }
 

@@ -12,6 +12,7 @@
 #include "store/page/impl/extent_table.h"
 #include "store/page/impl/lending.h"
 #include "store/page/impl/object_file.h"
+#include "store/page/impl/prefetcher.h"
 #include "store/page/object.h"
 #include "store/page/page_map.h"
 #include "store/page/pending_read.h"
@@ -80,6 +81,10 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
   [[nodiscard]] std::shared_ptr<const void> keep_lent();
   /// How many frames hold pages of this object; MemoryTier counts.
   [[nodiscard]] std::atomic<uint32_t>& frames() { return frames_; }
+  /// Made at the first call, whose `max_window` holds.
+  [[nodiscard]] ObjectReadahead& readahead(uint64_t max_window);
+  /// How many of its extents were evicted with pages that nobody had read; MemoryTier counts.
+  [[nodiscard]] std::atomic<uint64_t>& evicted_unread() { return evicted_unread_; }
   /// The part of a range of pages that the object really has: all but the last page's tail.
   [[nodiscard]] uint64_t bytes_of_pages(uint64_t offset, uint64_t length) const {
     return std::min(length, spec_.size_bytes - offset);
@@ -120,9 +125,11 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
   std::atomic<bool> beyond_repair_{false};
   std::atomic<uint32_t> frames_{0};
   std::atomic<uint64_t> map_version_{0};
+  std::atomic<uint64_t> evicted_unread_{0};
   mutable absl::Mutex mutex_;
   std::shared_ptr<Source> source_ ABSL_GUARDED_BY(mutex_);
   std::string inline_map_ ABSL_GUARDED_BY(mutex_);  ///< spec_'s, or what a repair made of it
+  std::unique_ptr<ObjectReadahead> readahead_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace blobcache::page

@@ -15,17 +15,23 @@ namespace {
 
 uint64_t count(PageMask pages) { return static_cast<uint64_t>(std::popcount(pages)); }
 
+Admission::Lane lane_of(bool has_source, bool ahead) {
+  if (ahead) return has_source ? Admission::Lane::kSourceAhead : Admission::Lane::kDiskAhead;
+  return has_source ? Admission::Lane::kSource : Admission::Lane::kDisk;
+}
+
 }  // namespace
 
-ReadOperation::ReadOperation(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t offset,
-                             uint64_t length, Object::ReadDone done)
+ReadOperation::ReadOperation(StoreCore& core, std::shared_ptr<ObjectImpl> object,
+                             const Order& order, Object::ReadDone done)
     : core_(core),
       object_(std::move(object)),
       shard_(core.memory.pool().this_shard()),
-      lane_(object_->source() == nullptr ? Admission::Lane::kDisk : Admission::Lane::kSource),
+      ahead_(order.ahead),
+      lane_(lane_of(object_->source() != nullptr, ahead_)),
       done_(std::move(done)) {
-  const uint64_t end = offset + length;
-  for (uint64_t at = offset; at < end;) {
+  const uint64_t end = order.offset + order.length;
+  for (uint64_t at = order.offset; at < end;) {
     const uint64_t index = at >> kExtentShift;
     const uint64_t stop = std::min(end, (index + 1) << kExtentShift);
     parts_.push_back({index, at, stop, pages_touched(index, at, stop - at)});
@@ -40,7 +46,7 @@ void ReadOperation::begin() {
   // may take minutes to be made again. Pages that a source brings are worth more than that.
   remaining_.store(parts_.size() + 1, std::memory_order_relaxed);
   for (const Part& part : parts_) {
-    if (lane_ == Admission::Lane::kSource || object_->extents().get(part.index).map_loaded) {
+    if (object_->source() != nullptr || object_->extents().get(part.index).map_loaded) {
       map_known();
       continue;
     }
@@ -57,7 +63,7 @@ void ReadOperation::map_known() {
 }
 
 void ReadOperation::start() {
-  core_.counters.add(Counters::kReads);
+  if (!ahead_) core_.counters.add(Counters::kReads);
   remaining_.store(parts_.size(), std::memory_order_relaxed);
   const std::shared_ptr<ReadOperation> self = shared_from_this();  // parts may end it all
   for (size_t part = 0; part < parts_.size(); ++part) place_part(part);
@@ -79,7 +85,7 @@ void ReadOperation::place_part(size_t part) {
     if (here.frame != kNoFrame) core_.memory.pool().unpin({here.frame, shard_});
     here.frame = kNoFrame;
     here.is_zero = true;
-    core_.counters.add(Counters::kZeroPages, count(here.wanted));
+    if (!ahead_) core_.counters.add(Counters::kZeroPages, count(here.wanted));
     part_done(part, absl::OkStatus());
     return;
   }
@@ -141,6 +147,7 @@ bool ReadOperation::join(size_t part_number) {
       fresh = missing & ~extent.in_flight;
       if (core_.memory.charge(pin.frame, fresh)) {
         extent.in_flight |= fresh;
+        if (ahead_) core_.ledger.bring(extent, fresh);
         // The fetch's pin is taken here: once the waiter is in, a failing page may end this read
         // and its pin before the fetch has begun.
         if (fresh != 0) core_.memory.pool().pin_again(pin);
@@ -152,15 +159,22 @@ bool ReadOperation::join(size_t part_number) {
     }
     if (!core_.memory.make_room(count(fresh))) return false;
   }
-  core_.memory.use(pin.frame);
-  core_.counters.add(Counters::kMemoryHitPages, count(part.wanted & ~missing));
-  core_.counters.add(Counters::kSharedFlightPages, count(missing & ~fresh));
+  if (!ahead_) count_pages(part, extent, missing, fresh);
   if (missing == 0) {
     part_done(part_number, absl::OkStatus());
   } else if (fresh != 0) {
     Fetch::start(core_, object_, id.index, pin, fresh);
   }
   return true;
+}
+
+void ReadOperation::count_pages(const Part& part, Extent& extent, PageMask missing,
+                                PageMask fresh) {
+  core_.memory.use(part.frame);
+  core_.counters.add(Counters::kMemoryHitPages, count(part.wanted & ~missing));
+  core_.counters.add(Counters::kSharedFlightPages, count(missing & ~fresh));
+  const PageMask late = missing & ~fresh & core_.ledger.read(extent, part.wanted);
+  if (late != 0) core_.counters.add(Counters::kPrefetchLatePages, count(late));
 }
 
 void ReadOperation::part_done(size_t /*part*/, const absl::Status& status) {
@@ -201,7 +215,7 @@ void ReadOperation::finish() {
   if (status.ok()) {
     done(std::move(range));
   } else {
-    core_.counters.add(Counters::kReadErrors);
+    if (!ahead_) core_.counters.add(Counters::kReadErrors);
     done(std::move(status));
   }
 }

@@ -15,6 +15,7 @@
 
 namespace blobcache::page {
 
+struct Extent;
 class ObjectImpl;
 struct StoreCore;
 
@@ -26,9 +27,16 @@ struct StoreCore;
 /// is cancelled.
 class ReadOperation final : public PendingWork, public std::enable_shared_from_this<ReadOperation> {
  public:
+  /// Which bytes, and why. Value type.
+  struct Order {
+    uint64_t offset = 0;
+    uint64_t length = 0;
+    bool ahead = false;  ///< nobody has asked for them yet
+  };
+
   /// The range lies within the object.
-  ReadOperation(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t offset,
-                uint64_t length, Object::ReadDone done);
+  ReadOperation(StoreCore& core, std::shared_ptr<ObjectImpl> object, const Order& order,
+                Object::ReadDone done);
 
   /// Begins; perhaps later, when there are places for it.
   void begin();
@@ -60,6 +68,8 @@ class ReadOperation final : public PendingWork, public std::enable_shared_from_t
   [[nodiscard]] bool attach_frame(Part& part);
   /// Joins the fetches under way and starts what is missing. False when there is no memory now.
   [[nodiscard]] bool join(size_t part);
+  /// Counts what this read has of an extent that it joined, of which it brings `fresh`.
+  void count_pages(const Part& part, Extent& extent, PageMask missing, PageMask fresh);
   void leave_flights();
   void finish();
   [[nodiscard]] bool ended();
@@ -68,6 +78,7 @@ class ReadOperation final : public PendingWork, public std::enable_shared_from_t
   const std::shared_ptr<ObjectImpl> object_;
   const uint32_t shard_;  ///< of its pins
   absl::InlinedVector<Part, 2> parts_;
+  const bool ahead_;
   const Admission::Lane lane_;
   std::atomic<size_t> remaining_{0};  ///< map blocks, and then parts, that it waits for
   absl::Mutex mutex_;

@@ -12,6 +12,8 @@
 #include "store/page/impl/flight_table.h"
 #include "store/page/impl/map_loader.h"
 #include "store/page/impl/memory_tier.h"
+#include "store/page/impl/prefetch_ledger.h"
+#include "store/page/impl/prefetcher.h"
 
 namespace blobcache::page {
 
@@ -26,6 +28,8 @@ struct StoreCore {
   Admission& admission;
   DiskCache& cache;
   FileVerifier& verifier;
+  PrefetchLedger& ledger;
+  Prefetcher& prefetcher;
   /// Objects that have not been destroyed yet.
   std::atomic<uint64_t>& live_objects;
   /// What the descriptors of all their extents take, in bytes.

@@ -31,15 +31,43 @@ TEST_CASE("reads that wait for sources leave places to the others") {
     admission.enter(lane, places, [&started, number] { started.push_back(number); });
   };
   for (int i = 0; i < 10; ++i) enter(Lane::kSource, 1, i);
-  CHECK(started.size() == 6);
-  enter(Lane::kDisk, 2, 100);
+  CHECK(started.size() == 5);
+  enter(Lane::kDisk, 3, 100);
   CHECK(started.back() == 100);
   enter(Lane::kDisk, 1, 101);  // no place is free, and who came first has none for his lane
   CHECK(started.back() == 100);
-  admission.leave(Lane::kDisk, 2);
+  admission.leave(Lane::kDisk, 3);
   CHECK(started.back() == 101);
   admission.leave(Lane::kSource, 1);
-  CHECK(started.back() == 6);
+  CHECK(started.back() == 5);
+}
+
+TEST_CASE("all that somebody waits for overtakes what nobody has asked for") {
+  Admission admission(16);
+  std::vector<int> started;
+  const auto enter = [&](Lane lane, uint64_t places, int number) {
+    admission.expect();
+    admission.enter(lane, places, [&started, number] { started.push_back(number); });
+  };
+  // An eighth each, whatever is free.
+  for (int i = 0; i < 4; ++i) enter(Lane::kDiskAhead, 1, i);
+  for (int i = 10; i < 14; ++i) enter(Lane::kSourceAhead, 1, i);
+  CHECK(started == std::vector<int>{0, 1, 10, 11});
+  enter(Lane::kDisk, 11, 100);
+  enter(Lane::kDisk, 2, 101);  // there is a place for one more, and it waits for two
+  CHECK(started.back() == 100);
+  admission.leave(Lane::kDiskAhead, 1);
+  CHECK(started.back() == 101);
+  admission.leave(Lane::kSourceAhead, 1);
+  CHECK(started.back() == 2);
+  // Sources have three quarters, with what is brought ahead of them.
+  Admission other(16);
+  started.clear();
+  for (int i = 0; i < 16; ++i) {
+    other.expect();
+    other.enter(Lane::kSource, 1, [&started] { started.push_back(0); });
+  }
+  CHECK(started.size() == 10);
 }
 
 TEST_CASE("a read that is larger than its lane's share enters when it has the lane to itself") {
