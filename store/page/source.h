@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
@@ -27,6 +28,9 @@ class Source {
     /// Asks the fetch to end early. `done` is still called exactly once, with CANCELLED if the
     /// fetch had not finished. Thread-safe; may be called after `done`.
     virtual void cancel() = 0;
+    /// Somebody waits now for what fetch_ahead() was asked for. Thread-safe; may be called after
+    /// `done`, and more than once.
+    virtual void hasten() {}
   };
 
   /// OK, or why the bytes could not be had. Errors go to the readers who wait and are never cached.
@@ -40,6 +44,14 @@ class Source {
   /// the object.
   [[nodiscard]] virtual std::unique_ptr<Fetch> fetch(uint64_t offset, absl::Span<std::byte> into,
                                                      FetchDone done) = 0;
+
+  /// The same for bytes that nobody has asked for yet: what fetch() is asked for goes first,
+  /// wherever the two wait for one another.
+  [[nodiscard]] virtual std::unique_ptr<Fetch> fetch_ahead(uint64_t offset,
+                                                           absl::Span<std::byte> into,
+                                                           FetchDone done) {
+    return fetch(offset, into, std::move(done));
+  }
 };
 
 }  // namespace blobcache::page

@@ -17,20 +17,20 @@
 #include "store/page/impl/store_core.h"
 
 namespace blobcache::page {
-Fetch::Fetch(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, Pin pin,
-             PageMask pages)
+Fetch::Fetch(StoreCore& core, std::shared_ptr<ObjectImpl> object, const Order& order, Pin pin)
     : core_(core),
       object_(std::move(object)),
-      id_{object_->id(), index},
+      id_{object_->id(), order.index},
       pin_(pin),
-      unsettled_(pages) {}
+      ahead_(order.ahead),
+      unsettled_(order.pages) {}
 
-void Fetch::start(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, Pin pin,
-                  PageMask pages) {
+void Fetch::start(StoreCore& core, std::shared_ptr<ObjectImpl> object, const Order& order,
+                  Pin pin) {
   const std::shared_ptr<Fetch> fetch(
-      new Fetch(core, std::move(object), index, pin, pages));  // NOLINT: private constructor
-  core.maps.load(fetch->object_, map_block_of(index),
-                 [fetch, pages](absl::StatusOr<MapCache::Block> block) {
+      new Fetch(core, std::move(object), order, pin));  // NOLINT: private constructor
+  core.maps.load(fetch->object_, map_block_of(order.index),
+                 [fetch, pages = order.pages](absl::StatusOr<MapCache::Block> block) {
                    if (block.ok()) {
                      fetch->map_ = *std::move(block);
                      fetch->with_map(pages);
@@ -201,11 +201,13 @@ void Fetch::from_source(PageMask pages, const absl::Status& why) {
     return;
   }
   for_each_run(pages, [&](PageMask run) {
+    auto done = [self = shared_from_this(), run](const absl::Status& status) {
+      self->source_done(run, status);
+    };
+    const absl::Span<std::byte> into(memory(run), object_bytes(run));
     std::shared_ptr<Source::Fetch> fetch =
-        source->fetch(offset(run), {memory(run), object_bytes(run)},
-                      [self = shared_from_this(), run](const absl::Status& status) {
-                        self->source_done(run, status);
-                      });
+        ahead_ ? source->fetch_ahead(offset(run), into, std::move(done))
+               : source->fetch(offset(run), into, std::move(done));
     if (fetch != nullptr) register_source_fetch(run, std::move(fetch));
   });
 }
@@ -236,6 +238,7 @@ void Fetch::source_done(PageMask run, const absl::Status& status) {
 
 void Fetch::register_source_fetch(PageMask run, std::shared_ptr<Source::Fetch> fetch) {
   bool wanted = false;
+  bool urgent = false;
   {
     FlightTable::Shard& shard = core_.flights.shard(id_);
     absl::MutexLock lock(&shard.mutex);
@@ -244,9 +247,16 @@ void Fetch::register_source_fetch(PageMask run, std::shared_ptr<Source::Fetch> f
     if ((unsettled_.load(std::memory_order_relaxed) & run) == 0) return;
     Flight& flight = shard.flights[id_];
     wanted = (flight.waited_for() & run) != 0;
+    urgent = ahead_ && std::ranges::any_of(flight.waiters, [run](const Flight::Waiter& waiter) {
+               return !waiter.operation->is_ahead() && (waiter.waiting & run) != 0;
+             });
     flight.source_fetches.push_back({run, fetch, /*cancelled=*/!wanted});
   }
-  if (!wanted) fetch->cancel();
+  if (!wanted) {
+    fetch->cancel();
+  } else if (urgent) {
+    fetch->hasten();
+  }
 }
 
 void Fetch::settle(PageMask pages, const absl::Status& status) {

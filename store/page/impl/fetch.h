@@ -25,17 +25,23 @@ struct StoreCore;
 /// page.
 class Fetch : public std::enable_shared_from_this<Fetch> {
  public:
-  /// `pages` are in the extent's in_flight already, by the caller's doing; the fetch takes the pin
-  /// over.
-  static void start(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, Pin pin,
-                    PageMask pages);
+  /// Pages of one extent. Value type.
+  struct Order {
+    uint64_t index = 0;  ///< of the extent
+    PageMask pages = 0;
+    bool ahead = false;  ///< nobody has asked for them yet
+  };
+
+  /// The pages are in the extent's in_flight already, by the caller's doing; the fetch takes the
+  /// pin over.
+  static void start(StoreCore& core, std::shared_ptr<ObjectImpl> object, const Order& order,
+                    Pin pin);
   ~Fetch() = default;
   Fetch(const Fetch&) = delete;
   Fetch& operator=(const Fetch&) = delete;
 
  private:
-  Fetch(StoreCore& core, std::shared_ptr<ObjectImpl> object, uint64_t index, Pin pin,
-        PageMask pages);
+  Fetch(StoreCore& core, std::shared_ptr<ObjectImpl> object, const Order& order, Pin pin);
 
   /// Splits the pages by where they are; the map block tells.
   void with_map(PageMask pages);
@@ -73,6 +79,7 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   const std::shared_ptr<ObjectImpl> object_;
   const ExtentId id_;
   const Pin pin_;
+  const bool ahead_;
   std::shared_ptr<const MapBlock> map_;  ///< absent: not to be had; set before the first page moves
   std::atomic<PageMask> unsettled_;
 };

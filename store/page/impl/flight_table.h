@@ -45,6 +45,15 @@ struct Flight {
   std::vector<Waiter> waiters;
   std::vector<SourceFetch> source_fetches;
 
+  /// The fetches that bring some of these pages.
+  [[nodiscard]] std::vector<std::shared_ptr<Source::Fetch>> fetches_of(PageMask pages) const {
+    std::vector<std::shared_ptr<Source::Fetch>> found;
+    for (const SourceFetch& each : source_fetches) {
+      if ((each.pages & pages) != 0) found.push_back(each.fetch);
+    }
+    return found;
+  }
+
   [[nodiscard]] PageMask waited_for() const {
     PageMask pages = 0;
     for (const Waiter& waiter : waiters) pages |= waiter.waiting;

@@ -140,6 +140,7 @@ bool ReadOperation::join(size_t part_number) {
   FlightTable::Shard& shard = core_.flights.shard(id);
   PageMask missing = 0;
   PageMask fresh = 0;
+  std::vector<std::shared_ptr<Source::Fetch>> joined;
   while (true) {
     {
       absl::MutexLock lock(&shard.mutex);
@@ -152,7 +153,9 @@ bool ReadOperation::join(size_t part_number) {
         // and its pin before the fetch has begun.
         if (fresh != 0) core_.memory.pool().pin_again(pin);
         if (missing != 0) {
-          shard.flights[id].waiters.push_back({shared_from_this(), part_number, missing});
+          Flight& flight = shard.flights[id];
+          flight.waiters.push_back({shared_from_this(), part_number, missing});
+          if (!ahead_) joined = flight.fetches_of(missing);
         }
         break;
       }
@@ -160,10 +163,12 @@ bool ReadOperation::join(size_t part_number) {
     if (!core_.memory.make_room(count(fresh))) return false;
   }
   if (!ahead_) count_pages(part, extent, missing, fresh);
+  // Perhaps they were ahead of their readers.
+  for (const auto& fetch : joined) fetch->hasten();
   if (missing == 0) {
     part_done(part_number, absl::OkStatus());
   } else if (fresh != 0) {
-    Fetch::start(core_, object_, id.index, pin, fresh);
+    Fetch::start(core_, object_, {id.index, fresh, ahead_}, pin);
   }
   return true;
 }

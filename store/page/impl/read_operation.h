@@ -42,6 +42,8 @@ class ReadOperation final : public PendingWork, public std::enable_shared_from_t
   void begin();
   /// One part's pages are all there, or will not come. No lock held.
   void part_done(size_t part, const absl::Status& status);
+  /// Nobody has asked for it yet.
+  [[nodiscard]] bool is_ahead() const { return ahead_; }
   /// Also leaves the flights, cancelling those that nobody else waits for.
   void cancel() override;
 

@@ -63,6 +63,21 @@ class GatedSource final : public Source {
     waiting_.push_back({offset, into, std::move(done)});
     return nullptr;
   }
+  std::unique_ptr<Fetch> fetch_ahead(uint64_t offset, absl::Span<std::byte> into,
+                                     FetchDone done) override {
+    class Handle final : public Fetch {
+     public:
+      explicit Handle(std::atomic<int>& hastened) : hastened_(hastened) {}
+      void cancel() override {}
+      void hasten() override { ++hastened_; }
+
+     private:
+      std::atomic<int>& hastened_;
+    };
+    ++ahead;
+    (void)fetch(offset, into, std::move(done));
+    return std::make_unique<Handle>(hastened);
+  }
   /// Answers the first `count` of those that wait, or fails them.
   void answer(size_t count, const absl::Status& status = absl::OkStatus()) {
     std::vector<Waiting> now;
@@ -87,6 +102,9 @@ class GatedSource final : public Source {
     for (const Waiting& each : waiting_) offsets.push_back(each.offset);
     return offsets;
   }
+
+  std::atomic<int> ahead{0};     ///< fetches that nobody waited for when they began
+  std::atomic<int> hastened{0};  ///< of those
 
  private:
   struct Waiting {
@@ -206,7 +224,10 @@ TEST_CASE(
   REQUIRE(source->asked().size() >= 2);
   CHECK(source->asked().at(0) == 0);
   CHECK(source->asked().at(1) == 64 * 1024);
+  CHECK(source->ahead == static_cast<int>(source->asked().size()) - 1);
+  CHECK(source->hastened == 0);
   read(64 * 1024);
+  CHECK(source->hastened == 1);
   const std::vector<uint64_t> asked = source->asked();
   CHECK(std::count(asked.begin(), asked.end(), 64 * 1024) == 1);
   source->answer(2);
