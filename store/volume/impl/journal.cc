@@ -70,6 +70,11 @@ JournalScan scan_journal(absl::Span<const std::byte> bytes, uint64_t start,
   scan.last = start - 1;
   bool gap = false;
   for (uint64_t number = start; number < start + kJournalRecords; ++number) {
+    if (place_of(number) + kRecordSize > bytes.size()) {
+      gap = true;
+      number += kJournalRecords - 1 - number % kJournalRecords;
+      continue;
+    }
     NumberedRecord record;
     if (!decode_record(bytes.subspan(place_of(number), kRecordSize), incarnation, record) ||
         record.number != number) {
@@ -91,7 +96,13 @@ absl::Status Journal::format() {
 }
 
 absl::StatusOr<JournalScan> Journal::scan(uint64_t start) const {
-  std::vector<std::byte> bytes(kJournalBytes);
+  uint64_t length = kJournalBytes;
+  if (place_.is_sparse) {
+    // Most files have a few records, and there are thousands of files to be opened at a start.
+    BLOBCACHE_ASSIGN_OR_RETURN(const uint64_t size, calls_.size_of(place_.fd));
+    length = std::min(length, size - std::min(size, place_.offset));
+  }
+  std::vector<std::byte> bytes(length);
   const absl::Span<std::byte> all = absl::MakeSpan(bytes);
   BLOBCACHE_RETURN_IF_ERROR(place_.is_sparse ? calls_.read_or_zeros(place_.fd, all, place_.offset)
                                              : calls_.read(place_.fd, all, place_.offset));

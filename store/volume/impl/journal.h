@@ -58,7 +58,8 @@ struct JournalScan {
   uint64_t synced = 0;                  ///< records before this one must be there, as one says
 };
 
-/// Reads the records from number `start` on in what the whole ring holds. Pure.
+/// Reads the records from number `start` on in what the whole ring holds, or its beginning: behind
+/// that are none. Pure.
 [[nodiscard]] JournalScan scan_journal(absl::Span<const std::byte> bytes, uint64_t start,
                                        const page::Incarnation& incarnation);
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "store/page/page_map.h"
 #include "store/volume/impl/header.h"
 #include "store/volume/impl/map_file.h"
@@ -34,6 +35,13 @@ class Ring {
   void damage(uint64_t number) { bytes_[place(number) + 11] ^= std::byte{1}; }
   [[nodiscard]] JournalScan scan(uint64_t start) const {
     return scan_journal(bytes_, start, incarnation(1));
+  }
+  /// As far as the first so many records go.
+  [[nodiscard]] absl::Span<const std::byte> bytes(size_t records) const {
+    return absl::MakeConstSpan(bytes_).first(records * kRecordSize);
+  }
+  [[nodiscard]] JournalScan scan(uint64_t start, size_t records) const {
+    return scan_journal(bytes(records), start, incarnation(1));
   }
 
  private:
@@ -79,6 +87,27 @@ TEST_CASE("a scan ends at the first gap and knows what is beyond it") {
   CHECK(ring.scan(start + 5).records.empty());
   // The lap before does not count.
   CHECK(ring.scan(start + kJournalRecords).records.empty());
+}
+
+TEST_CASE("a scan of the beginning of a ring finds what is there") {
+  Ring ring;
+  ring.put(3, state(3, 1));
+  ring.put(4, state(4, 1));
+  for (const size_t records : {5U, 100U}) {
+    const JournalScan scan = ring.scan(3, records);
+    CHECK(scan.records.size() == 2);
+    CHECK(scan.last == 4);
+  }
+  // A record that is not whole is none.
+  CHECK(scan_journal(ring.bytes(5).first(5 * kRecordSize - 1), 3, incarnation(1)).last == 3);
+  CHECK(ring.scan(3, 0).last == 2);
+  // From the end of the ring on, which is not there.
+  const uint64_t start = kJournalRecords - 2;
+  ring.put(kJournalRecords + 1, intent(0, 1, 7));
+  const JournalScan scan = ring.scan(start, 2);
+  CHECK(scan.records.empty());
+  CHECK(scan.last == kJournalRecords + 1);
+  CHECK(scan.synced == 7);
 }
 
 TEST_CASE("after a kill all states count, after a power cut those that were flushed") {
