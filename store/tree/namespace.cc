@@ -76,9 +76,9 @@ class CatalogNamespace final : public Namespace {
   }
 
   /// Before any other call.
-  [[nodiscard]] absl::Status begin(TreeHandover handed) {
+  [[nodiscard]] absl::Status begin(TreeHandover handed, bool was_handed_over) {
     BLOBCACHE_RETURN_IF_ERROR(volumes_.count());
-    BLOBCACHE_RETURN_IF_ERROR(inodes_.begin());
+    BLOBCACHE_RETURN_IF_ERROR(inodes_.begin(was_handed_over));
     return std::move(handed).give(handed_parts(), held_);
   }
 
@@ -484,7 +484,7 @@ absl::StatusOr<std::unique_ptr<Namespace>> Namespace::open(const NamespaceOption
   store.restore_usage(totals.kept_disk_bytes, totals.cached_disk_bytes);
   auto names = std::make_unique<CatalogNamespace>(whole, std::move(ballast), std::move(catalog),
                                                   store, handed.volumes());
-  BLOBCACHE_RETURN_IF_ERROR(names->begin(std::move(handed)));
+  BLOBCACHE_RETURN_IF_ERROR(names->begin(std::move(handed), options.handed_over != nullptr));
   return names;
 }
 

@@ -100,7 +100,8 @@ struct NamespaceOptions {
   std::function<absl::Time()> clock;             ///< absent: the system's; any thread may call it
   std::shared_ptr<StoreLock> lock;               ///< held already; absent: open() takes it
   std::vector<std::shared_ptr<Origin>> origins;  ///< each name once
-  /// What hand_over() gave in the process before, which this one takes over from.
+  /// What hand_over() gave in the process before, which this one takes over from. Nothing settles
+  /// then before end_take_over().
   const base::Parcel* handed_over = nullptr;
 };
 

@@ -105,6 +105,7 @@ void InodeTable::end_take_over() {
     }
   }
   for (const InodeRef& inode : dropped) parts_.volumes.remove(inode->volume_row().incarnation);
+  settler_.hold(false);
 }
 
 }  // namespace blobcache::tree

@@ -102,7 +102,8 @@ void InodeTable::note_all(const std::vector<InodeRef>& inodes) {
 
 // What was left by the last run.
 
-absl::Status InodeTable::begin() {
+absl::Status InodeTable::begin(bool was_handed_over) {
+  settler_.hold(was_handed_over);
   BLOBCACHE_RETURN_IF_ERROR(parts_.volumes.begin());
   for (int64_t after = 0;;) {
     std::vector<FileRow> rows;

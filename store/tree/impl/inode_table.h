@@ -74,7 +74,9 @@ class InodeTable final : public Files, private SettleWork {
   InodeTable& operator=(const InodeTable&) = delete;
 
   /// Takes over what was not settled when the store was last in use. Once, before any other call.
-  [[nodiscard]] absl::Status begin() ABSL_LOCKS_EXCLUDED(mutex_);
+  /// From a process before that has handed over it settles nothing until end_take_over(): what is
+  /// settled then in vain, as somebody writes to it still, would take the time of all who wait.
+  [[nodiscard]] absl::Status begin(bool was_handed_over) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Files
   [[nodiscard]] absl::StatusOr<FileRef> create(const NewName& name) override
@@ -111,7 +113,7 @@ class InodeTable final : public Files, private SettleWork {
   /// Has such files again, for who opens their nodes. After begin(), and before any other call. One
   /// that cannot be had again is logged.
   void take_over_handed(std::vector<HandedFile> files);
-  /// Lets go of those that nobody has opened by now.
+  /// Lets go of those that nobody has opened by now, and settles from now on.
   void end_take_over() ABSL_LOCKS_EXCLUDED(mutex_);
 
   /// What a file holds at this moment, as a blob: the file settles for it, or, when somebody writes

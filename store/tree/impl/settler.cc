@@ -28,7 +28,12 @@ void Settler::add(const std::shared_ptr<Inode>& inode) {
 
 bool Settler::has_hope() {
   const absl::MutexLock lock(&mutex_);
-  return !resting_.empty() || at_work_ > 0;
+  return !held_ && (!resting_.empty() || at_work_ > 0);
+}
+
+void Settler::hold(bool on) {
+  const absl::MutexLock lock(&mutex_);
+  held_ = on;
 }
 
 void Settler::hurry(bool on) {
@@ -76,6 +81,9 @@ std::shared_ptr<Inode> Settler::take() {
 std::shared_ptr<Inode> Settler::wait_for_one() {
   const absl::MutexLock lock(&mutex_);
   for (;;) {
+    const auto goes_on = [this]()
+                             ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !held_; };
+    mutex_.Await(absl::Condition(&goes_on));
     if (stopping_) return nullptr;
     if (std::shared_ptr<Inode> inode = take()) {
       inode->queued.store(false);  // who writes to it from here on has it queued anew

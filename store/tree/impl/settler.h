@@ -41,7 +41,9 @@ class Settler {
   void add(const std::shared_ptr<Inode>& inode) ABSL_LOCKS_EXCLUDED(mutex_);
   /// Nothing rests any more until `on` is false again: too much waits to be settled.
   void hurry(bool on) ABSL_LOCKS_EXCLUDED(mutex_);
-  /// Whether anything rests, or is being settled, that did not fail lately.
+  /// Settles nothing until `on` is false again: those who write to what rests are not here yet.
+  void hold(bool on) ABSL_LOCKS_EXCLUDED(mutex_);
+  /// Whether anything rests, or is being settled, that did not fail lately, and nobody holds it.
   [[nodiscard]] bool has_hope() ABSL_LOCKS_EXCLUDED(mutex_);
   /// Ends the threads; what waits is left as it is. Idempotent.
   void stop() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -63,6 +65,7 @@ class Settler {
   Resting failed_ ABSL_GUARDED_BY(mutex_);   ///< to be tried again
   size_t at_work_ ABSL_GUARDED_BY(mutex_) = 0;
   bool hurrying_ ABSL_GUARDED_BY(mutex_) = false;
+  bool held_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_ ABSL_GUARDED_BY(mutex_);
 };

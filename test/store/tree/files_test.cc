@@ -91,6 +91,24 @@ TEST_CASE("files: whoever has it open sees each write, and stat tells of it") {
   CHECK(base::posix_errno_of(set_length(*writer, Files::kMaxLength + 1)) == EFBIG);
 }
 
+TEST_CASE("files: what is taken over settles when all that was open is open again") {
+  TreeFixture tree;
+  {
+    const FileRef file = make_new(tree, "a");
+    CHECK(write_file(*file, 0, "text").ok());
+  }
+  const base::Parcel parcel = tree.names().hand_over({}).value();
+  tree.close();
+  tree.settle_after = absl::ZeroDuration();
+  tree.handed_over = &parcel;
+  tree.open();
+  absl::SleepFor(absl::Milliseconds(200));  // it has the time
+  CHECK_FALSE(is_settled(tree, "files/a"));
+  tree.names().end_take_over();
+  CHECK(wait_until_settled(tree, "files/a"));
+  CHECK(tree.read("files/a") == "text");
+}
+
 TEST_CASE("files: at rest it is a blob, with the same node; written to, it is none again") {
   TreeFixture tree;
   tree.settle_after = absl::Milliseconds(20);
