@@ -129,6 +129,8 @@ class MountImpl final : public Mount, private KernelCache {
   void resume() override;
   std::vector<tree::OpenNode> open_objects() const override { return operations_.open_objects(); }
   absl::StatusOr<base::Parcel> hand_over() override;
+  void watch_callers() override { operations_.gate().watch_callers(); }
+  std::vector<pid_t> take_callers() override { return operations_.gate().take_callers(); }
   dev_t device() const override { return parse_device(device_); }
   [[nodiscard]] const std::filesystem::path& mountpoint() const override { return mountpoint_; }
   [[nodiscard]] base::DoorStats stats() const override { return operations_.stats(); }

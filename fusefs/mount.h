@@ -104,6 +104,11 @@ class Mount {
   /// what is open is held until this dies. FAILED_PRECONDITION for a mount that has ended.
   [[nodiscard]] virtual absl::StatusOr<base::Parcel> hand_over() = 0;
 
+  /// Notes from now on whose requests come, and what take_callers() gives: the process groups of
+  /// those, each once.
+  virtual void watch_callers() = 0;
+  [[nodiscard]] virtual std::vector<pid_t> take_callers() = 0;
+
   /// Its device number, as stat(2) shows it of what is on it.
   [[nodiscard]] virtual dev_t device() const = 0;
   [[nodiscard]] virtual const std::filesystem::path& mountpoint() const = 0;

@@ -34,8 +34,7 @@ bool has_tcp(const RpcServerOptions& options) {
                      });
 }
 
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> load_credentials(
-    const RpcServerOptions& options) {
+absl::StatusOr<TcpSecurity> load_security(const RpcServerOptions& options) {
   if (options.tls_certificate.empty() != options.tls_key.empty()) {
     return absl::InvalidArgumentError("tls_certificate and tls_key go together");
   }
@@ -55,7 +54,7 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> load_credentials(
   if (!options.token_file.empty()) {
     BLOBCACHE_ASSIGN_OR_RETURN(security.token, read_token(options.token_file));
   }
-  return tcp_credentials(security);
+  return security;
 }
 
 class RpcServerImpl final : public RpcServer {
@@ -93,7 +92,8 @@ absl::Status RpcServerImpl::open(const RpcServerOptions& options,
                     options.max_streams};
   desk.admin_group = options.admin_group;
   if (has_tcp(options)) {
-    BLOBCACHE_ASSIGN_OR_RETURN(desk.tcp_credentials, load_credentials(options));
+    BLOBCACHE_ASSIGN_OR_RETURN(const TcpSecurity security, load_security(options));
+    BLOBCACHE_ASSIGN_OR_RETURN(desk.tcp_credentials, tcp_credentials(security));
     desk.tcp_is_guarded = !options.token_file.empty() || !options.tls_client_ca.empty();
   }
   BLOBCACHE_ASSIGN_OR_RETURN(acceptor_, Acceptor::listen(options.listen, options.listen_on));
@@ -128,6 +128,10 @@ void RpcServerImpl::stop() {
 }
 
 }  // namespace
+
+absl::Status RpcServer::check_files(const RpcServerOptions& options) {
+  return has_tcp(options) ? load_security(options).status() : absl::OkStatus();
+}
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::start(
     const RpcServerOptions& options, tree::Namespace& names,

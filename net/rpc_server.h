@@ -65,6 +65,9 @@ class RpcServer {
       const RpcServerOptions& options, tree::Namespace& names,
       const std::vector<grpc::Service*>& services);
 
+  /// What start() would say of the files that the options name.
+  [[nodiscard]] static absl::Status check_files(const RpcServerOptions& options);
+
   virtual ~RpcServer() = default;  ///< stop()
 
   /// Stops listening, gives calls under way `kGrace` (2 s) to finish, cancels the rest. Idempotent.

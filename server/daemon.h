@@ -86,7 +86,7 @@ class Daemon final : public SnapshotSource {
   /// Of a daemon that was started with such a parcel: it serves the mounts, and lets go of what
   /// nobody has asked for again.
   void end_take_over();
-  [[nodiscard]] std::vector<dev_t> mount_devices() const { return mounts_->devices(); }
+  [[nodiscard]] OwnMounts& mounts() { return *mounts_; }
 
   [[nodiscard]] Snapshot snapshot() override;
 

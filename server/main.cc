@@ -29,6 +29,7 @@
 #include "base/size.h"
 #include "base/status.h"
 #include "blockdev/tls.h"
+#include "net/rpc_server.h"
 #include "server/config.h"
 #include "server/daemon.h"
 #include "server/handover.h"
@@ -117,15 +118,22 @@ bool knows_state(uint32_t version) {
   return false;
 }
 
+/// The files that the configuration names and a start reads.
+absl::Status check_files(const Config& config) {
+  const absl::Status tls = blockdev::load_tls(nbd_options(config.nbd, 0).tls).status();
+  BLOBCACHE_RETURN_IF_ERROR(base::annotate(tls, "nbd.tls"));
+  BLOBCACHE_ASSIGN_OR_RETURN(const net::RpcServerOptions grpc, rpc_options(config.grpc, 0));
+  return base::annotate(net::RpcServer::check_files(grpc), "grpc");
+}
+
 int check(const CommandLine& command) {
   const ConfigSources& sources = command.sources;
   if (command.takes_over && !knows_state(*command.takes_over)) return kExitFailed;
   const ConfigResult result = read_config(sources);
   for (const std::string& problem : result.problems) print_error(problem);
   if (!result.problems.empty()) return kExitFailed;
-  const absl::Status tls = blockdev::load_tls(nbd_options(result.config.nbd, 0).tls).status();
-  if (!tls.ok()) {
-    print_error(fmt::format("nbd.tls: {}", base::message(tls)));
+  if (const absl::Status files = check_files(result.config); !files.ok()) {
+    print_error(base::message(files));
     return kExitFailed;
   }
   fmt::print("{}: OK\n", sources.file.has_value() ? sources.file->native() : "configuration");
@@ -245,7 +253,7 @@ void become(Daemon& daemon, UpgradeDesk& desk, const UpgradeDesk::Order& order) 
 void upgrade(Daemon& daemon, UpgradeDesk& desk, const std::string& notify_socket) {
   std::optional<UpgradeDesk::Order> order = desk.take();
   if (!order) {  // the signal is somebody else's: to the program that is installed now
-    const absl::StatusOr<uint64_t> placed = desk.place("", daemon.mount_devices());
+    const absl::StatusOr<uint64_t> placed = desk.place("", daemon.mounts());
     if (!placed.ok()) return spdlog::error("upgrade: refused: {}", base::message(placed.status()));
     order = desk.take();
     if (!order) return;

@@ -248,6 +248,19 @@ std::vector<dev_t> MountTable::devices() const {
   return all;
 }
 
+void MountTable::watch_callers() {
+  for (const auto& [view, mount] : served()) mount->watch_callers();
+}
+
+std::vector<pid_t> MountTable::take_callers() {
+  std::vector<pid_t> all;
+  for (const auto& [view, mount] : served()) {
+    const std::vector<pid_t> callers = mount->take_callers();
+    all.insert(all.end(), callers.begin(), callers.end());
+  }
+  return all;
+}
+
 absl::StatusOr<std::vector<base::Parcel>> MountTable::hand_over() {
   std::vector<base::Parcel> parcels;
   for (const auto& [view, mount] : served()) {

@@ -21,6 +21,7 @@
 #include "base/parcel.h"
 #include "fusefs/mount.h"
 #include "server/mount_view.h"
+#include "server/own_mounts.h"
 
 namespace blobcache::server {
 
@@ -30,7 +31,7 @@ namespace blobcache::server {
 ///
 /// Thread-safe. Mounting and unmounting happen outside the lock, so that a mountpoint that hangs
 /// never holds up the others, or a question about the state.
-class MountTable {
+class MountTable final : public OwnMounts {
  public:
   static constexpr size_t kMaxMounts = 64;
 
@@ -42,7 +43,7 @@ class MountTable {
   MountTable(fusefs::MountOptions defaults, StartMount start);
   MountTable(const MountTable&) = delete;
   MountTable& operator=(const MountTable&) = delete;
-  ~MountTable() { stop(); }
+  ~MountTable() override { stop(); }
 
   /// Mounts as `wanted` says; its paths may be spelt in any way. ALREADY_EXISTS when this daemon
   /// has a mount there, RESOURCE_EXHAUSTED with kMaxMounts, UNAVAILABLE after stop(), else as
@@ -78,8 +79,11 @@ class MountTable {
   using TakeOverMount = std::function<absl::StatusOr<std::unique_ptr<fusefs::Mount>>(
       const base::Parcel& mount, std::function<void()> on_end)>;
   [[nodiscard]] absl::Status take_over(const base::Parcel& parcel, const TakeOverMount& take_over);
-  /// The device numbers of the mounts.
-  [[nodiscard]] std::vector<dev_t> devices() const;
+
+  // OwnMounts
+  [[nodiscard]] std::vector<dev_t> devices() const override;
+  void watch_callers() override;
+  [[nodiscard]] std::vector<pid_t> take_callers() override;
 
  private:
   enum class State : uint8_t { kStarting, kServing, kEnding };

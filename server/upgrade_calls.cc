@@ -16,11 +16,10 @@ absl::Status no_desk() {
 
 }  // namespace
 
-absl::Status serve_upgrade(UpgradeDesk* desk, const MountTable& mounts,
-                           const v1::UpgradeRequest& request, v1::UpgradeResponse& response) {
+absl::Status serve_upgrade(UpgradeDesk* desk, OwnMounts& mounts, const v1::UpgradeRequest& request,
+                           v1::UpgradeResponse& response) {
   if (desk == nullptr) return no_desk();
-  BLOBCACHE_ASSIGN_OR_RETURN(const uint64_t number,
-                             desk->place(request.program(), mounts.devices()));
+  BLOBCACHE_ASSIGN_OR_RETURN(const uint64_t number, desk->place(request.program(), mounts));
   response.set_number(number);
   desk->wake();
   return absl::OkStatus();

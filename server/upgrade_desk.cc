@@ -93,6 +93,8 @@ class TrialRun {
   /// The exit status, or -1.
   [[nodiscard]] int end();
   [[nodiscard]] const std::string& said() const { return said_; }
+  /// Until it is ended.
+  [[nodiscard]] pid_t group() const { return child_; }
 
  private:
   [[nodiscard]] bool is_over() const;
@@ -177,38 +179,54 @@ bool has_line(std::string_view text, std::string_view line) {
   return fmt::format("\n{}\n", text).find(fmt::format("\n{}\n", line)) != std::string::npos;
 }
 
+/// What a trial run has come to, by its exit status and what it said.
+absl::Status judge(const std::string& program, int status, const std::string& said) {
+  if (status == 0 && has_line(said, takes_over_line(kHandoverVersion))) return absl::OkStatus();
+  if (status == 0) {
+    return absl::FailedPreconditionError(
+        fmt::format("{}: does not say that it can take over from a running daemon", program));
+  }
+  const std::string last = last_line(said);
+  return absl::FailedPreconditionError(
+      fmt::format("{} --check: {}", program,
+                  last.empty() ? fmt::format("ended with status {}", status) : last));
+}
+
 }  // namespace
 
 std::string takes_over_line(uint32_t version) { return fmt::format("handover {}: OK", version); }
 
 absl::Status check_successor(const std::string& program, const std::vector<std::string>& arguments,
-                             const std::vector<dev_t>& own_devices) {
-  BLOBCACHE_RETURN_IF_ERROR(check_file(program, own_devices));
+                             OwnMounts& own_mounts) {
+  BLOBCACHE_RETURN_IF_ERROR(check_file(program, own_mounts.devices()));
   std::vector<std::string> words = arguments;
   words.emplace_back("--check");
   words.push_back(fmt::format("--takes-over={}", kHandoverVersion));
+  // What its interpreter and its libraries are is the kernel's and the loader's to find, by their
+  // own rules; that it reads one from a mount of ours shows there.
+  own_mounts.watch_callers();
   TrialRun run;
-  BLOBCACHE_RETURN_IF_ERROR(run.start(program, std::move(words)));
-  if (!run.read_all(absl::Now() + kLongestCheck)) {
+  const absl::Status started = run.start(program, std::move(words));
+  const bool is_over = started.ok() && run.read_all(absl::Now() + kLongestCheck);
+  const pid_t group = run.group();
+  const int status = run.end();
+  const std::vector<pid_t> callers = own_mounts.take_callers();
+  BLOBCACHE_RETURN_IF_ERROR(started);
+  if (std::find(callers.begin(), callers.end(), group) != callers.end()) {
+    return absl::FailedPreconditionError(
+        fmt::format("{}: needs a file that lies on a mount of this daemon, which waits while it is "
+                    "upgraded: its interpreter, a library or one that the configuration names; "
+                    "copy it elsewhere",
+                    program));
+  }
+  if (!is_over) {
     return absl::DeadlineExceededError(fmt::format("{} --check: did not end within {}", program,
                                                    absl::FormatDuration(kLongestCheck)));
   }
-  const int status = run.end();
-  if (status == 0 && has_line(run.said(), takes_over_line(kHandoverVersion))) {
-    return absl::OkStatus();
-  }
-  if (status == 0) {
-    return absl::FailedPreconditionError(
-        fmt::format("{}: does not say that it can take over from a running daemon", program));
-  }
-  const std::string said = last_line(run.said());
-  return absl::FailedPreconditionError(
-      fmt::format("{} --check: {}", program,
-                  said.empty() ? fmt::format("ended with status {}", status) : said));
+  return judge(program, status, run.said());
 }
 
-absl::StatusOr<uint64_t> UpgradeDesk::place(const std::string& program,
-                                            const std::vector<dev_t>& own_devices) {
+absl::StatusOr<uint64_t> UpgradeDesk::place(const std::string& program, OwnMounts& own_mounts) {
   {
     const absl::MutexLock lock(&mutex_);
     if (state_ != State::kIdle) {
@@ -217,12 +235,13 @@ absl::StatusOr<uint64_t> UpgradeDesk::place(const std::string& program,
     state_ = State::kChecks;
   }
   const std::string wanted = program.empty() ? self_.program : program;
+  const std::vector<dev_t> own_devices = own_mounts.devices();
   absl::Status checked;
   if (!self_.config_file.empty()) checked = check_apart(self_.config_file, own_devices);
   if (checked.ok()) checked = check_file(wanted, own_devices);
   // What is where this program is from is as good as this program.
   if (checked.ok() && wanted != self_.program) checked = check_trusted(wanted);
-  if (checked.ok()) checked = check_successor(wanted, self_.arguments, own_devices);
+  if (checked.ok()) checked = check_successor(wanted, self_.arguments, own_mounts);
   const absl::MutexLock lock(&mutex_);
   state_ = checked.ok() ? State::kPlaced : State::kIdle;
   if (!checked.ok()) return checked;

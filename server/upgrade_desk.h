@@ -1,7 +1,5 @@
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -13,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "server/own_mounts.h"
 
 namespace blobcache::server {
 
@@ -23,14 +22,14 @@ struct UpgradeOutcome {
   absl::Duration pause;  ///< how long the mounts' requests waited
 };
 
-/// OK when `program` can take over from this one: it is a file that can be executed, it does not
-/// lie on one of `own_devices` (whose requests wait meanwhile), and, run with `arguments` (those of
-/// this process) and --check, it finds the configuration right and says that it knows our state.
-/// That may take it kLongestCheck. Else one sentence: FAILED_PRECONDITION, NOT_FOUND,
-/// PERMISSION_DENIED, DEADLINE_EXCEEDED.
+/// OK when `program` can take over from this one: it is a file that can be executed, and, run with
+/// `arguments` (those of this process) and --check, it finds the configuration right and says that
+/// it knows our state, without any use of `own_mounts` (whose requests wait meanwhile), be it for
+/// itself, an interpreter, a library or whatever else it opens. That may take it kLongestCheck.
+/// Else one sentence: FAILED_PRECONDITION, NOT_FOUND, PERMISSION_DENIED, DEADLINE_EXCEEDED.
 [[nodiscard]] absl::Status check_successor(const std::string& program,
                                            const std::vector<std::string>& arguments,
-                                           const std::vector<dev_t>& own_devices);
+                                           OwnMounts& own_mounts);
 inline constexpr absl::Duration kLongestCheck = absl::Seconds(5);
 /// The line by which a program says that it knows the version of a state.
 [[nodiscard]] std::string takes_over_line(uint32_t version);
@@ -60,8 +59,7 @@ class UpgradeDesk {
   /// PERMISSION_DENIED for another file that others than root and our user can change.
   /// Errors as check_successor(), also about the configuration file, and ALREADY_EXISTS while one
   /// is under way. Waits for the check.
-  [[nodiscard]] absl::StatusOr<uint64_t> place(const std::string& program,
-                                               const std::vector<dev_t>& own_devices)
+  [[nodiscard]] absl::StatusOr<uint64_t> place(const std::string& program, OwnMounts& own_mounts)
       ABSL_LOCKS_EXCLUDED(mutex_);
   /// Wakes the main thread: something was placed.
   void wake() const { wake_(); }

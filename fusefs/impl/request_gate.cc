@@ -79,6 +79,9 @@ ssize_t RequestGate::read(int device, void* into, size_t size) {
     const int error = errno;
     self.state.store(got > 0 ? State::kWorks : State::kIdle);
     if (got < 0 && error == EINTR && closed_.load()) continue;
+    if (got > 0 && watches_.load(std::memory_order_relaxed)) {
+      note_caller(static_cast<const char*>(into), static_cast<size_t>(got));
+    }
     if (got > 0 && !agreed_.load(std::memory_order_relaxed)) {
       note_first_request(static_cast<const char*>(into), static_cast<size_t>(got));
     }
@@ -139,6 +142,33 @@ bool RequestGate::wait_until_open() {
                           ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return dismissed_ || !closed_; };
   mutex_.Await(absl::Condition(&may_go));
   return !closed_;
+}
+
+void RequestGate::watch_callers() {
+  const absl::MutexLock lock(&mutex_);
+  callers_.clear();
+  watches_.store(true);
+}
+
+std::vector<pid_t> RequestGate::take_callers() {
+  const absl::MutexLock lock(&mutex_);
+  watches_.store(false);
+  std::vector<pid_t> callers(callers_.begin(), callers_.end());
+  callers_.clear();
+  return callers;
+}
+
+void RequestGate::note_caller(const char* bytes, size_t size) {
+  fuse_in_header header{};
+  if (size < sizeof(header)) return;
+  std::memcpy(&header, bytes, sizeof(header));
+  // 0: the kernel's own, or somebody's whom this process cannot see.
+  if (header.pid == 0) return;
+  // He waits for the answer, so he is there.
+  const pid_t group = ::getpgid(static_cast<pid_t>(header.pid));
+  if (group <= 0) return;
+  const absl::MutexLock lock(&mutex_);
+  if (watches_.load()) callers_.insert(group);
 }
 
 // What was agreed on.

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "fusefs/impl/fuse.h"
@@ -53,6 +54,11 @@ class RequestGate {
   /// loop. For good; the gate is closed.
   void dismiss() ABSL_LOCKS_EXCLUDED(mutex_);
 
+  /// Notes from now on the process groups of those whose requests come.
+  void watch_callers() ABSL_LOCKS_EXCLUDED(mutex_);
+  /// Those, each once, and notes no more.
+  [[nodiscard]] std::vector<pid_t> take_callers() ABSL_LOCKS_EXCLUDED(mutex_);
+
   /// Another descriptor of a connection, with a queue of its own for answers; -1 for none. libfuse
   /// 3.17 asks for it, before that libfuse clones by itself.
   [[nodiscard]] static int clone_device(int device);
@@ -86,6 +92,7 @@ class RequestGate {
   /// False when it is dismissed.
   [[nodiscard]] bool wait_until_open() ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] bool any(State state) const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
+  void note_caller(const char* bytes, size_t size) ABSL_LOCKS_EXCLUDED(mutex_);
   void note_first_request(const char* bytes, size_t size) ABSL_LOCKS_EXCLUDED(mutex_);
   /// True when the answer is not for the kernel.
   [[nodiscard]] bool note_answer(const iovec* pieces, int count) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -93,8 +100,10 @@ class RequestGate {
   const WakeSignal wake_signal_;
   std::atomic<bool> closed_{false};
   std::atomic<bool> agreed_{false};  ///< both sides of the agreement are known
+  std::atomic<bool> watches_{false};
   mutable absl::Mutex mutex_;
   std::vector<Worker*> workers_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_set<pid_t> callers_ ABSL_GUARDED_BY(mutex_);
   bool dismissed_ ABSL_GUARDED_BY(mutex_) = false;
   bool agrees_again_ ABSL_GUARDED_BY(mutex_) = false;
   Agreement agreement_ ABSL_GUARDED_BY(mutex_);

@@ -2,7 +2,7 @@
 
 #include "absl/status/status.h"
 #include "blobcache.pb.h"
-#include "server/mount_table.h"
+#include "server/own_mounts.h"
 #include "server/upgrade_desk.h"
 
 namespace blobcache::server {
@@ -11,7 +11,7 @@ namespace blobcache::server {
 // FAILED_PRECONDITION.
 
 /// Returns when the program has been looked at; the upgrade follows.
-[[nodiscard]] absl::Status serve_upgrade(UpgradeDesk* desk, const MountTable& mounts,
+[[nodiscard]] absl::Status serve_upgrade(UpgradeDesk* desk, OwnMounts& mounts,
                                          const v1::UpgradeRequest& request,
                                          v1::UpgradeResponse& response);
 [[nodiscard]] absl::Status serve_upgrade_outcome(UpgradeDesk* desk,

@@ -58,6 +58,8 @@ class FakeMount final : public fusefs::Mount {
   absl::StatusOr<base::Parcel> hand_over() override {
     return base::Parcel{mountpoint_.native(), {}};
   }
+  void watch_callers() override {}
+  std::vector<pid_t> take_callers() override { return {4711}; }
   dev_t device() const override { return 42; }
   [[nodiscard]] const std::filesystem::path& mountpoint() const override { return mountpoint_; }
   [[nodiscard]] base::DoorStats stats() const override { return {10, 100, 0, 1, 2}; }

@@ -8,8 +8,11 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/status.h"
 #include "server/handover.h"
@@ -45,6 +48,25 @@ class Programs {
   std::filesystem::path path_;
 };
 
+/// Mounts of a daemon that has them on these devices.
+class FakeMounts final : public OwnMounts {
+ public:
+  explicit FakeMounts(std::vector<dev_t> devices = {}) : devices_(std::move(devices)) {}
+  [[nodiscard]] std::vector<dev_t> devices() const override { return devices_; }
+  void watch_callers() override { ++watched; }
+  [[nodiscard]] std::vector<pid_t> take_callers() override {
+    ++taken;
+    return callers ? callers() : std::vector<pid_t>();
+  }
+
+  std::function<std::vector<pid_t>()> callers;
+  int watched = 0;
+  int taken = 0;
+
+ private:
+  const std::vector<dev_t> devices_;
+};
+
 std::string good_script() { return fmt::format("echo '{}'", takes_over_line(kHandoverVersion)); }
 
 bool tells(const absl::Status& status, std::string_view words) {
@@ -52,24 +74,25 @@ bool tells(const absl::Status& status, std::string_view words) {
 }
 
 TEST_CASE("upgrade desk: an upgrade is placed, taken, and told of by its number") {
+  FakeMounts mounts;
   const Programs programs;
   const std::string good = programs.make("good", good_script());
   int woken = 0;
   UpgradeDesk desk({{"blobcached"}, good, ""}, [&woken] { ++woken; });
   CHECK_FALSE(desk.take().has_value());
   CHECK(absl::IsNotFound(desk.outcome(1).status()));
-  const auto placed = desk.place("", {});
+  const auto placed = desk.place("", mounts);
   REQUIRE(placed.ok());
   CHECK(*placed == 1);
   desk.wake();
   CHECK(woken == 1);
-  CHECK(absl::IsAlreadyExists(desk.place("", {}).status()));
+  CHECK(absl::IsAlreadyExists(desk.place("", mounts).status()));
   CHECK_FALSE(desk.outcome(1)->is_over);
   const auto order = desk.take();
   REQUIRE(order.has_value());
   CHECK(order->program == good);
   CHECK_FALSE(desk.take().has_value());
-  CHECK(absl::IsAlreadyExists(desk.place("", {}).status()));
+  CHECK(absl::IsAlreadyExists(desk.place("", mounts).status()));
   desk.note(1, absl::AbortedError("why"), absl::Milliseconds(5));
   CHECK(desk.outcome(1)->is_over);
   CHECK(absl::IsAborted(desk.outcome(1)->status));
@@ -79,18 +102,19 @@ TEST_CASE("upgrade desk: an upgrade is placed, taken, and told of by its number"
   UpgradeDesk next({{"blobcached"}, good, ""}, [] {});
   next.resume(7);
   CHECK_FALSE(next.outcome(7)->is_over);
-  CHECK(absl::IsAlreadyExists(next.place("", {}).status()));
+  CHECK(absl::IsAlreadyExists(next.place("", mounts).status()));
   next.note(7, absl::OkStatus(), absl::Milliseconds(9));
   CHECK(next.outcome(7)->status.ok());
-  CHECK(next.place("", {}).value() == 8);
+  CHECK(next.place("", mounts).value() == 8);
 }
 
 TEST_CASE("upgrade desk: a program that cannot take over is refused") {
+  FakeMounts mounts;
   const Programs programs;
   UpgradeDesk desk({{"blobcached", "--config", "x"}, programs.make("own", good_script()), ""},
                    [] {});
-  const auto refused = [&desk](const std::string& program) {
-    return desk.place(program, {}).status();
+  const auto refused = [&](const std::string& program) {
+    return desk.place(program, mounts).status();
   };
   CHECK(tells(refused(programs.make("silent", "exit 0")), "does not say that it can take over"));
   CHECK(tells(refused(programs.make("bad", "echo no; echo why >&2; exit 3")), "--check: why"));
@@ -102,24 +126,45 @@ TEST_CASE("upgrade desk: a program that cannot take over is refused") {
   // It is given what this process was given, and two words more.
   const std::string arguments = programs.make(
       "arguments", R"([ "$*" = "--config x --check --takes-over=1" ] && )" + good_script());
-  CHECK(desk.place(arguments, {}).ok());
+  CHECK(desk.place(arguments, mounts).ok());
 }
 
 TEST_CASE("upgrade desk: what others can change, or lies on a mount of ours, is refused") {
+  FakeMounts mounts;
   const Programs programs;
   const std::string own = programs.make("own", good_script(), 0777);
   UpgradeDesk desk({{"blobcached"}, own, ""}, [] {});
   const std::string shared = programs.make("shared", good_script(), 0777);
-  CHECK(absl::IsPermissionDenied(desk.place(shared, {}).status()));
+  CHECK(absl::IsPermissionDenied(desk.place(shared, mounts).status()));
   REQUIRE(::chmod(programs.path().c_str(), 0777) == 0);
-  CHECK(absl::IsPermissionDenied(desk.place(programs.make("in", good_script()), {}).status()));
+  CHECK(absl::IsPermissionDenied(desk.place(programs.make("in", good_script()), mounts).status()));
   struct stat info{};
   REQUIRE(::stat(own.c_str(), &info) == 0);
-  CHECK(tells(desk.place("", {info.st_dev}).status(), "lies on a mount of this daemon"));
+  FakeMounts here({info.st_dev});
+  CHECK(tells(desk.place("", here).status(), "lies on a mount of this daemon"));
   UpgradeDesk configured({{"blobcached"}, "/bin/true", own}, [] {});
-  CHECK(tells(configured.place("", {info.st_dev}).status(), "own: lies on a mount"));
+  CHECK(tells(configured.place("", here).status(), "own: lies on a mount"));
   // Where this program is from is for who installs it.
-  CHECK(desk.place("", {}).ok());
+  CHECK(desk.place("", mounts).ok());
+}
+
+TEST_CASE("upgrade desk: a program that reads from a mount of ours when it is tried is refused") {
+  const Programs programs;
+  const std::string file = programs.path() / "group";
+  UpgradeDesk desk(
+      {{"blobcached"}, programs.make("own", "echo $$ > " + file + "\n" + good_script()), ""},
+      [] {});
+  FakeMounts mounts;
+  mounts.callers = [&file]() -> std::vector<pid_t> {
+    pid_t group = 0;
+    std::ifstream(file) >> group;
+    return {1, group};
+  };
+  CHECK(tells(desk.place("", mounts).status(), "needs a file that lies on a mount of this daemon"));
+  mounts.callers = [] { return std::vector<pid_t>{1, ::getpgrp()}; };
+  CHECK(desk.place("", mounts).ok());
+  CHECK(mounts.watched == 2);
+  CHECK(mounts.taken == 2);
 }
 
 }  // namespace
