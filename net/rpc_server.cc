@@ -63,7 +63,7 @@ class RpcServerImpl final : public RpcServer {
       : door_(names, options.max_streams, options.pinned_bytes) {}
   ~RpcServerImpl() override { stop(); }
 
-  absl::Status open(const RpcServerOptions& options, const std::vector<grpc::Service*>& services);
+  absl::Status open(const RpcServerOptions& options, const RpcServices& services);
   void stop() override ABSL_LOCKS_EXCLUDED(stop_mutex_);
 
   absl::StatusOr<std::vector<base::UniqueFd>> keep_listening() override {
@@ -85,8 +85,7 @@ class RpcServerImpl final : public RpcServer {
   bool stopped_ ABSL_GUARDED_BY(stop_mutex_) = false;
 };
 
-absl::Status RpcServerImpl::open(const RpcServerOptions& options,
-                                 const std::vector<grpc::Service*>& services) {
+absl::Status RpcServerImpl::open(const RpcServerOptions& options, const RpcServices& services) {
   FrontDesk::Options desk;
   desk.transport = {options.stream_window_bytes, options.connection_window_bytes,
                     options.max_streams};
@@ -133,9 +132,9 @@ absl::Status RpcServer::check_files(const RpcServerOptions& options) {
   return has_tcp(options) ? load_security(options).status() : absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::start(
-    const RpcServerOptions& options, tree::Namespace& names,
-    const std::vector<grpc::Service*>& services) {
+absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::start(const RpcServerOptions& options,
+                                                            tree::Namespace& names,
+                                                            const RpcServices& services) {
   keep_grpc_running();
   auto server = std::make_unique<RpcServerImpl>(options, names);
   BLOBCACHE_RETURN_IF_ERROR(server->open(options, services));

@@ -21,6 +21,13 @@ class Service;
 
 namespace blobcache::net {
 
+/// Services that others own, which a server hosts beside Data, by who may call them. Value type.
+struct RpcServices {
+  std::vector<grpc::Service*> for_admins;
+  /// What owners get in the place of those: root and the daemon's own user, on a unix socket.
+  std::vector<grpc::Service*> for_owners;
+};
+
 struct RpcServerOptions {
   std::vector<base::ListenAddress> listen;
   base::ListenFunction listen_on = &base::listen_on;
@@ -62,8 +69,7 @@ class RpcServer {
   /// ALREADY_EXISTS for an address in use; every error names the file or address. `services` (not
   /// owned) are hosted beside Data; they and `names` must outlive the server.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<RpcServer>> start(
-      const RpcServerOptions& options, tree::Namespace& names,
-      const std::vector<grpc::Service*>& services);
+      const RpcServerOptions& options, tree::Namespace& names, const RpcServices& services);
 
   /// What start() would say of the files that the options name.
   [[nodiscard]] static absl::Status check_files(const RpcServerOptions& options);

@@ -313,6 +313,10 @@ class AdminServiceImpl final : public v1::Admin::Service {
 
   grpc::Status Upgrade(grpc::ServerContext* /*context*/, const v1::UpgradeRequest* request,
                        v1::UpgradeResponse* response) override {
+    if (parts_.upgrades != nullptr && !parts_.for_owners) {
+      const absl::Status may = parts_.upgrades->check_named(request->program());
+      if (!may.ok()) return to_grpc(may);
+    }
     return to_grpc(serve_upgrade(parts_.upgrades, parts_.mounts, *request, *response));
   }
 

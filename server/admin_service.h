@@ -28,6 +28,7 @@ struct AdminParts {
   ScrubRunner& scrubs;
   std::function<std::string()> config_toml;  ///< the configuration in force
   UpgradeDesk* upgrades = nullptr;           ///< absent: there is no way to be upgraded
+  bool for_owners = false;                   ///< its callers may name a program to become
 };
 
 /// blobcache.v1.Admin, for an RpcServer to host: checks what came in, asks the parts, and turns

@@ -178,12 +178,22 @@ absl::Status Daemon::start_grpc() {
   BLOBCACHE_ASSIGN_OR_RETURN(net::RpcServerOptions options,
                              rpc_options(config, store_->stats().memory_budget_bytes));
   options.listen_on = listen_for("grpc");
-  admin_ = std::make_unique<AdminService>(AdminParts{*names_, *mounts_, nbd, *ublk_, *this,
-                                                     *scrubs_, [this] { return config_toml(); },
-                                                     environment_.upgrades});
+  AdminParts parts{*names_,
+                   *mounts_,
+                   nbd,
+                   *ublk_,
+                   *this,
+                   *scrubs_,
+                   [this] { return config_toml(); },
+                   environment_.upgrades};
+  admin_ = std::make_unique<AdminService>(parts);
+  parts.for_owners = true;
+  owner_admin_ = std::make_unique<AdminService>(parts);
   return listen_if_any(config.listen, "grpc", [&]() -> absl::Status {
-    BLOBCACHE_ASSIGN_OR_RETURN(std::unique_ptr<net::RpcServer> server,
-                               net::RpcServer::start(options, *names_, {&admin_->service()}));
+    BLOBCACHE_ASSIGN_OR_RETURN(
+        std::unique_ptr<net::RpcServer> server,
+        net::RpcServer::start(options, *names_,
+                              {{&admin_->service()}, {&owner_admin_->service()}}));
     const absl::MutexLock lock(&mutex_);
     rpc_ = std::move(server);
     return absl::OkStatus();

@@ -124,6 +124,7 @@ class Daemon final : public SnapshotSource {
   std::unique_ptr<MountTable> mounts_;
   std::unique_ptr<blockdev::UblkDevices> ublk_;
   std::unique_ptr<AdminService> admin_;
+  std::unique_ptr<AdminService> owner_admin_;  ///< the same for who may do more
 
   /// Guards who is there to be asked. Never held while a door starts or stops: those wait for
   /// threads that may be in snapshot().

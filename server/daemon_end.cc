@@ -38,6 +38,7 @@ void Daemon::stop_doors() {
   if (reattacher_.joinable()) reattacher_.join();
   rpc.reset();
   admin_.reset();
+  owner_admin_.reset();
   ublk_.reset();
   nbd.reset();
 }

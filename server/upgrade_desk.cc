@@ -56,6 +56,24 @@ absl::Status check_file(const std::string& program, const std::vector<dev_t>& ow
   return absl::OkStatus();
 }
 
+/// The same file by a path that means it later, too, and in another process; what is in /proc does
+/// not. Other links are left as they are: an installation may have one that moves.
+std::string steady_path(const std::string& program) {
+  constexpr int kMostLinks = 40;
+  std::error_code error;
+  std::filesystem::path path = std::filesystem::path(program).lexically_normal();
+  for (int links = 0; links < kMostLinks; ++links) {
+    if (path.native().starts_with("/proc/") || path.native().starts_with("/dev/fd/")) {
+      const std::filesystem::path real = std::filesystem::canonical(path, error);
+      return error ? program : real.native();
+    }
+    const std::filesystem::path target = std::filesystem::read_symlink(path, error);
+    if (error) break;
+    path = (path.parent_path() / target).lexically_normal();
+  }
+  return program;
+}
+
 /// Who may ask for an upgrade need not be root, and must not become it by naming a program: that is
 /// root's or this process's user's, and so are all directories on the way to it.
 absl::Status check_trusted(const std::string& program) {
@@ -226,6 +244,14 @@ absl::Status check_successor(const std::string& program, const std::vector<std::
   return judge(program, status, run.said());
 }
 
+absl::Status UpgradeDesk::check_named(const std::string& program) const {
+  if (program.empty() || program == self_.program) return absl::OkStatus();
+  return absl::PermissionDeniedError(fmt::format(
+      "{}: only root and the user that blobcached runs as may name a program, over the unix "
+      "socket; without one the daemon becomes what is installed as {}",
+      program, self_.program));
+}
+
 absl::StatusOr<uint64_t> UpgradeDesk::place(const std::string& program, OwnMounts& own_mounts) {
   {
     const absl::MutexLock lock(&mutex_);
@@ -234,7 +260,7 @@ absl::StatusOr<uint64_t> UpgradeDesk::place(const std::string& program, OwnMount
     }
     state_ = State::kChecks;
   }
-  const std::string wanted = program.empty() ? self_.program : program;
+  const std::string wanted = program.empty() ? self_.program : steady_path(program);
   const std::vector<dev_t> own_devices = own_mounts.devices();
   absl::Status checked;
   if (!self_.config_file.empty()) checked = check_apart(self_.config_file, own_devices);

@@ -55,7 +55,11 @@ class UpgradeDesk {
   UpgradeDesk(Self self, std::function<void()> wake)
       : self_(std::move(self)), wake_(std::move(wake)) {}
 
-  /// Asks for an upgrade to a program, "": the file that this one is from. Returns its number.
+  /// PERMISSION_DENIED for a program that only an owner of the daemon may name: any but the file
+  /// that this one is from. Who else administers it must not choose what runs as its user.
+  [[nodiscard]] absl::Status check_named(const std::string& program) const;
+  /// Asks for an upgrade to a program, "": the file that this one is from. Returns its number. A
+  /// path that depends on a process, as beneath /proc, is taken for what it leads to now.
   /// PERMISSION_DENIED for another file that others than root and our user can change.
   /// Errors as check_successor(), also about the configuration file, and ALREADY_EXISTS while one
   /// is under way. Waits for the check.

@@ -24,15 +24,14 @@ constexpr const char* kNeedsGuard =
 
 }  // namespace
 
-FrontDesk::FrontDesk(DataDoor& door, std::vector<grpc::Service*> others, const Options& options)
+FrontDesk::FrontDesk(DataDoor& door, RpcServices others, const Options& options)
     : door_(door),
       others_(std::move(others)),
       options_(options),
       uid_(geteuid()),
       gid_(getegid()) {}
 
-absl::StatusOr<std::unique_ptr<FrontDesk>> FrontDesk::open(DataDoor& door,
-                                                           std::vector<grpc::Service*> others,
+absl::StatusOr<std::unique_ptr<FrontDesk>> FrontDesk::open(DataDoor& door, RpcServices others,
                                                            const Options& options) {
   std::unique_ptr<FrontDesk> desk(new FrontDesk(door, std::move(others), options));
   BLOBCACHE_RETURN_IF_ERROR(desk->server_for(Peer{desk->uid_, desk->gid_, {}}).status());
@@ -51,18 +50,23 @@ absl::StatusOr<std::unique_ptr<HostedServer>> FrontDesk::make_server(
 }
 
 HostedServer::Caller FrontDesk::as_ourselves(bool admin, const char* why_denied) const {
-  return {
-      {uid_, gid_, admin ? tree::MayReplace::kAll : tree::MayReplace::kNone}, admin, why_denied};
+  HostedServer::Caller caller;
+  caller.creator = {uid_, gid_, admin ? tree::MayReplace::kAll : tree::MayReplace::kNone};
+  caller.admin = admin;
+  caller.why_denied = why_denied;
+  return caller;
 }
 
 absl::StatusOr<HostedServer*> FrontDesk::server_for(const Peer& peer) {
   const bool admin = may_administer(peer, uid_, options_.admin_group);
+  const bool owner = is_owner(peer, uid_);
   const UserKey key{peer.uid, peer.gid, admin};
   const bool known = users_.contains(key);
   const bool own = known || users_.size() < kMaxUsers;
-  std::unique_ptr<HostedServer>& server = own ? users_[key] : shared_[admin];
+  std::unique_ptr<HostedServer>& server = own ? users_[key] : shared_[{admin, owner}];
   if (server == nullptr) {
     HostedServer::Caller caller = as_ourselves(admin, kNeedsRights);
+    caller.owner = owner;
     if (own) {
       const auto replace = admin ? tree::MayReplace::kAll : tree::MayReplace::kOwn;
       caller.creator = {peer.uid, peer.gid, replace};
@@ -97,7 +101,7 @@ void FrontDesk::take_tcp(base::UniqueFd connection) {
 void FrontDesk::stop(std::chrono::system_clock::time_point deadline) {
   std::vector<HostedServer*> servers;
   for (const auto& [key, server] : users_) servers.push_back(server.get());
-  for (const auto& [admin, server] : shared_) servers.push_back(server.get());
+  for (const auto& [rights, server] : shared_) servers.push_back(server.get());
   if (tcp_ != nullptr) servers.push_back(tcp_.get());
   // Side by side: each waits for its own calls.
   std::vector<std::future<void>> stops;

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -18,6 +19,7 @@
 #include "net/impl/handed_sockets.h"
 #include "net/impl/hosted_server.h"
 #include "net/impl/peer.h"
+#include "net/rpc_server.h"
 
 namespace blobcache::net {
 
@@ -26,8 +28,8 @@ namespace blobcache::net {
 /// gRPC does not tell a service who is at the other end of a unix socket, and the descriptor's
 /// number, which it does tell, may belong to someone else a moment later. So there is one server
 /// for each user that connects, made when that user first comes. The first kMaxUsers get one; those
-/// who come later share two, by whether they may administer, and what they create belongs to the
-/// daemon's user.
+/// who come later share a few, by what they may do, and what they create belongs to the daemon's
+/// user.
 ///
 /// Over TCP a caller is trusted as far as the credentials know him: where they ask for a token or a
 /// client certificate he is an administrator, and else nobody, who may call Data alone.
@@ -50,8 +52,9 @@ class FrontDesk {
   };
 
   /// Starts the servers for our own user and for TCP; fails if gRPC cannot.
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<FrontDesk>> open(
-      DataDoor& door, std::vector<grpc::Service*> others, const Options& options);
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<FrontDesk>> open(DataDoor& door,
+                                                                       RpcServices others,
+                                                                       const Options& options);
 
   /// A connection is closed when the kernel or gRPC has no more room for it; the error says why.
   [[nodiscard]] absl::Status take_unix(base::UniqueFd connection);
@@ -64,7 +67,7 @@ class FrontDesk {
  private:
   using UserKey = std::tuple<uid_t, gid_t, bool>;
 
-  FrontDesk(DataDoor& door, std::vector<grpc::Service*> others, const Options& options);
+  FrontDesk(DataDoor& door, RpcServices others, const Options& options);
 
   [[nodiscard]] absl::StatusOr<HostedServer*> server_for(const Peer& peer);
   /// A caller whose files belong to our own user: an administrator, or a stranger.
@@ -74,12 +77,13 @@ class FrontDesk {
       const std::shared_ptr<grpc::ServerCredentials>& credentials) const;
 
   DataDoor& door_;
-  const std::vector<grpc::Service*> others_;
+  const RpcServices others_;
   const Options options_;
   const uid_t uid_;  ///< our own
   const gid_t gid_;
   std::map<UserKey, std::unique_ptr<HostedServer>> users_;
-  std::map<bool, std::unique_ptr<HostedServer>> shared_;  ///< by whether they may administer
+  /// By whether they may administer, and are owners.
+  std::map<std::pair<bool, bool>, std::unique_ptr<HostedServer>> shared_;
   std::unique_ptr<HostedServer> tcp_;
   HandedSockets sockets_;
 };

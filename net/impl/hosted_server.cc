@@ -61,7 +61,7 @@ grpc::ServerGenericBidiReactor* DenyingService::CreateReactor(
 }
 
 absl::StatusOr<std::unique_ptr<HostedServer>> HostedServer::create(
-    DataDoor& door, const Caller& caller, const std::vector<grpc::Service*>& others,
+    DataDoor& door, const Caller& caller, const RpcServices& others,
     const TransportOptions& transport,
     const std::shared_ptr<grpc::ServerCredentials>& credentials) {
   std::unique_ptr<HostedServer> hosted(new HostedServer(door, caller));
@@ -69,7 +69,9 @@ absl::StatusOr<std::unique_ptr<HostedServer>> HostedServer::create(
   configure(builder, transport);
   builder.RegisterService(&hosted->data_);
   if (caller.admin) {
-    for (grpc::Service* service : others) builder.RegisterService(service);
+    for (grpc::Service* service : caller.owner ? others.for_owners : others.for_admins) {
+      builder.RegisterService(service);
+    }
   } else {
     builder.RegisterCallbackGenericService(&hosted->denying_);
   }

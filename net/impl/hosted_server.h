@@ -13,6 +13,7 @@
 #include "base/unique_fd.h"
 #include "net/impl/data_door.h"
 #include "net/impl/data_service.h"
+#include "net/rpc_server.h"
 #include "store/tree/namespace.h"
 
 namespace blobcache::net {
@@ -42,6 +43,8 @@ struct TransportOptions {
 /// What its callers may do is thus a property of the object that serves them, whatever gRPC says
 /// about the peer.
 ///
+/// Its services are those of `others` that are for its callers.
+///
 /// take() on one thread at a time; stop() once, from any thread, after the last take(). `door` and
 /// `others` must outlive it.
 class HostedServer {
@@ -49,11 +52,12 @@ class HostedServer {
   struct Caller {
     tree::Creator creator;
     bool admin = false;      ///< may call `others`
+    bool owner = false;      ///< and those of owners in their place
     std::string why_denied;  ///< what one who may not is told, after the method's name
   };
 
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<HostedServer>> create(
-      DataDoor& door, const Caller& caller, const std::vector<grpc::Service*>& others,
+      DataDoor& door, const Caller& caller, const RpcServices& others,
       const TransportOptions& transport,
       const std::shared_ptr<grpc::ServerCredentials>& credentials);
 

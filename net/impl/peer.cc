@@ -29,8 +29,10 @@ absl::StatusOr<Peer> read_peer(int fd) {
   }
 }
 
+bool is_owner(const Peer& peer, uid_t own_uid) { return peer.uid == 0 || peer.uid == own_uid; }
+
 bool may_administer(const Peer& peer, uid_t own_uid, const std::optional<gid_t>& group) {
-  if (peer.uid == 0 || peer.uid == own_uid) return true;
+  if (is_owner(peer, own_uid)) return true;
   if (!group.has_value()) return false;
   return peer.gid == *group ||
          std::find(peer.groups.begin(), peer.groups.end(), *group) != peer.groups.end();

@@ -25,4 +25,8 @@ struct Peer {
 [[nodiscard]] bool may_administer(const Peer& peer, uid_t own_uid,
                                   const std::optional<gid_t>& group);
 
+/// Whether `peer` could as well start a daemon of user `own_uid`, or become it: root, and that
+/// user.
+[[nodiscard]] bool is_owner(const Peer& peer, uid_t own_uid);
+
 }  // namespace blobcache::net

@@ -89,8 +89,7 @@ struct Store {
 
 /// A server over a Store, on a unix socket unless the options say otherwise.
 struct Fixture {
-  explicit Fixture(RpcServerOptions options = {},
-                   const std::vector<grpc::Service*>& services = {}) {
+  explicit Fixture(RpcServerOptions options = {}, const RpcServices& services = {}) {
     if (options.listen.empty()) options.listen.push_back(unix_address("grpc.sock"));
     server = value_of(RpcServer::start(options, *store.names, services));
   }

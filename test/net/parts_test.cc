@@ -200,6 +200,9 @@ TEST_CASE("who may administer") {
   CHECK(may_administer({1001, 44, {}}, 1000, gid_t{44}));
   CHECK(may_administer({1001, 9, {7, 44}}, 1000, gid_t{44}));
   CHECK_FALSE(may_administer({1001, 9, {7, 45}}, 1000, gid_t{44}));
+  CHECK(is_owner({0, 0, {}}, 1000));
+  CHECK(is_owner({1000, 5, {}}, 1000));
+  CHECK_FALSE(is_owner({1001, 0, {0}}, 1000));
 }
 
 TEST_CASE("token files") {

@@ -56,7 +56,7 @@ TEST_CASE("a token guards every method on TCP and none on a unix socket") {
   options.listen = {Fixture::tcp_address(),
                     {base::ListenAddress::Kind::kUnix, (dir.path() / "s").string(), "", 0}};
   options.token_file = (dir.path() / "token").string();
-  const Fixture fixture(options, {&admin});
+  const Fixture fixture(options, {{&admin}, {&admin}});
   const Bytes content = random_bytes(100, 1);
 
   for (const std::string token : {"", "wrong", "righ", "right2"}) {
@@ -93,7 +93,7 @@ TEST_CASE("a TCP listener that asks for nothing serves Data, makes new names onl
   RpcServerOptions options;
   options.listen = {Fixture::tcp_address(),
                     {base::ListenAddress::Kind::kUnix, (dir.path() / "s").string(), "", 0}};
-  const Fixture fixture(options, {&admin});
+  const Fixture fixture(options, {{&admin}, {&admin}});
   const Bytes content = random_bytes(100, 1);
 
   const auto stranger = fixture.client();
@@ -182,7 +182,7 @@ TEST_CASE("TLS") {
 
   SUBCASE("the server shows its certificate") {
     FakeAdmin admin;
-    const Fixture fixture(options, {&admin});
+    const Fixture fixture(options, {{&admin}, {&admin}});
     const auto client = fixture.client(anonymous);
     CHECK(put(*client, "files/x", content).ok());
     CHECK((value_of(get(*client, "files/x")) == content));
@@ -207,7 +207,7 @@ TEST_CASE("TLS") {
   SUBCASE("both show theirs") {
     options.tls_client_ca = authority.file("ca.pem");
     FakeAdmin admin;
-    const Fixture fixture(options, {&admin});
+    const Fixture fixture(options, {{&admin}, {&admin}});
     const auto client = fixture.client(known);
     CHECK(put(*client, "files/x", content).ok());
     CHECK(ask_admin(client->channel()).ok());
@@ -301,7 +301,8 @@ struct AdminHolder {
 
 /// The admin service first: the server begins later and ends earlier.
 struct Users : AdminHolder, Fixture {
-  explicit Users(const RpcServerOptions& options = {}) : Fixture(options, {&admin}) {
+  explicit Users(const RpcServerOptions& options = {}) : Users(options, {{&admin}, {&admin}}) {}
+  Users(const RpcServerOptions& options, const RpcServices& services) : Fixture(options, services) {
     // The test stands in for the operator who lets everybody in.
     REQUIRE(chmod(sockets.path().c_str(), 0755) == 0);
     REQUIRE(chmod(server->addresses().front().path.c_str(), 0666) == 0);
@@ -364,6 +365,26 @@ TEST_CASE("on a unix socket everybody may call Data, and only some Admin") {
   CHECK(ask_admin(users.channel(0, 0)).ok());
   CHECK(users.put_as(users.channel(0, 0), "files/of-root").uid == 0);
   denied(ask_admin(nobody));  // still, after others came
+}
+
+TEST_CASE("owners of the daemon have services of their own, which other administrators do not") {
+  if (!is_root()) return;
+  RpcServerOptions options;
+  options.admin_group = gid_t{4242};
+  FakeAdmin owned;
+  const auto answers = [&](const RpcServices& services, uid_t uid, gid_t gid) {
+    Users some(options, services);
+    // Many others first, who have all places of their own.
+    for (uid_t i = 0; i < 40; ++i)
+      some.put_as(some.channel(50'000 + i, 50'000), fmt::format("files/{}", i));
+    return ask_admin(some.channel(uid, gid)).ok();
+  };
+  for (const auto& [uid, gid] : {std::pair<uid_t, gid_t>{0, 0}, {0, 7}}) {
+    CHECK(answers({{}, {&owned}}, uid, gid));
+    CHECK_FALSE(answers({{&owned}, {}}, uid, gid));
+  }
+  CHECK(answers({{&owned}, {}}, 60'000, 4242));
+  CHECK_FALSE(answers({{}, {&owned}}, 60'000, 4242));
 }
 
 TEST_CASE("on a unix socket a name is replaced by its owner and by administrators alone") {

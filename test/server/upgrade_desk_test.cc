@@ -1,6 +1,7 @@
 #include "server/upgrade_desk.h"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/unique_fd.h"
 #include "server/handover.h"
 
 namespace blobcache::server {
@@ -146,6 +148,43 @@ TEST_CASE("upgrade desk: what others can change, or lies on a mount of ours, is 
   CHECK(tells(configured.place("", here).status(), "own: lies on a mount"));
   // Where this program is from is for who installs it.
   CHECK(desk.place("", mounts).ok());
+}
+
+TEST_CASE("upgrade desk: who does not own the daemon names no program but its own") {
+  const UpgradeDesk desk({{"blobcached"}, "/usr/sbin/blobcached", ""}, [] {});
+  CHECK(desk.check_named("").ok());
+  CHECK(desk.check_named("/usr/sbin/blobcached").ok());
+  for (const char* other : {"/usr/bin/blobcached", "/proc/self/exe", "blobcached"}) {
+    CHECK(absl::IsPermissionDenied(desk.check_named(other)));
+  }
+}
+
+TEST_CASE("upgrade desk: a path that means a process's own file is taken for that file") {
+  const Programs programs;
+  const std::string good = programs.make("good", good_script());
+  const base::UniqueFd open(::open(good.c_str(), O_RDONLY | O_CLOEXEC));
+  REQUIRE(open.valid());
+  UpgradeDesk desk({{"blobcached"}, programs.make("own", "exit 1"), ""}, [] {});
+  FakeMounts mounts;
+  const auto becomes = [&](const std::string& named) {
+    const absl::Status placed = desk.place(named, mounts).status();
+    if (!placed.ok()) return placed.ToString();
+    std::string program = desk.take()->program;
+    desk.note(1, absl::OkStatus(), absl::ZeroDuration());
+    return program;
+  };
+  const std::string link = programs.path() / "link";
+  for (const std::string& target :
+       {fmt::format("/proc/self/fd/{}", open.get()), fmt::format("/dev/fd/{}", open.get())}) {
+    CHECK(becomes(target) == good);
+    std::filesystem::create_symlink(target, link);
+    CHECK(becomes(link) == good);
+    std::filesystem::remove(link);
+  }
+  // Another link may lead elsewhere when it is followed again, and is meant to.
+  std::filesystem::create_symlink("good", link);
+  CHECK(becomes(link) == link);
+  CHECK_FALSE(desk.place("/proc/self/fd/none", mounts).ok());
 }
 
 TEST_CASE("upgrade desk: a program that reads from a mount of ours when it is tried is refused") {
