@@ -55,7 +55,7 @@ refused() {
 loader=$(interpreter_of "$BIN/blobcached")
 cp "$loader" "$ours/loader"
 cp "$(command -v bash)" "$ours/bash"
-library=$(ldd "$BIN/blobcached" | awk '$3 ~ "^/" && !/asan|tsan/ { print $3; exit }')
+library=$(ldd "$BIN/blobcached" | awk '$3 ~ "^/" && !/asan|tsan/ { all[++n] = $3 } END { print all[1] }')
 cp "$library" "$ours/lib"
 
 with_interpreter "$BIN/blobcached" "$TEST_DIR/programs/elf" "$ours/loader"
@@ -77,7 +77,7 @@ refused reads
 # So is one that is well, and would read a file of the configuration there.
 tcp="unix:$GRPC_SOCKET\", \"tcp:127.0.0.1:0"
 sed -i "s#^listen = \[\"unix:$GRPC_SOCKET\"\]#listen = [\"$tcp\"]\ntoken_file = \"$ours/token\"#" "$CONFIG"
-(umask 077 && echo "a token that is long enough for everybody" >"$ours/token")
+(umask 077 && echo "a-token-that-is-long-enough" >"$ours/token")
 cp "$TEST_DIR/programs/same" "$TEST_DIR/programs/token"
 refused token
 sed -i '/^token_file/d; s#, "tcp:127.0.0.1:0"##' "$CONFIG"
