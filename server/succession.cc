@@ -193,7 +193,7 @@ absl::Status depart(const Departure& departure, const Handover& handover) {
   const Strings words(handover.arguments);
   const Strings forth = environment_with({fmt::format("{}={} {}", kStateVariable, state, self)});
   const absl::Duration used = absl::Nanoseconds(monotonic_ns() - handover.paused_ns);
-  set_timer(std::max(kLongestPause - used, kShortestStart));
+  set_timer(std::max(kLongestPause - kForWayBack - used, kShortestStart));
   ::execve(handover.program.c_str(), words.get(), forth.get());
   const absl::Status failed = base::errno_error(errno, handover.program);
   set_timer(absl::ZeroDuration());

@@ -22,9 +22,12 @@ namespace blobcache::server {
 //
 // All of this is the process's, and the main thread's to call.
 
-/// How long requests may wait, all in all, before the way back is taken.
+/// How long requests may wait, all in all, when nothing of our own takes longer than usual: neither
+/// the store's closing nor, on the way back, the old program's start can be cut short.
 inline constexpr absl::Duration kLongestPause = absl::Seconds(10);
-/// Of that, how long requests that are under way may take to be answered.
+/// What of that is left for the way back, which is taken that much earlier.
+inline constexpr absl::Duration kForWayBack = absl::Seconds(2);
+/// And how long requests that are under way may take to be answered.
 inline constexpr absl::Duration kLongestDrain = absl::Seconds(4);
 /// At least so long the new program may take to start, whatever was used before.
 inline constexpr absl::Duration kShortestStart = absl::Seconds(3);
