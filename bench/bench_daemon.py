@@ -28,10 +28,10 @@ def need(*tools):
 class Daemon:
     """A blobcached in a folder of its own; use it with `with`. `prefix` is a command that runs it."""
 
-    def __init__(self, *settings, prefix=(), folder=None):
+    def __init__(self, *settings, prefix=(), folder=None, arguments=()):
         self.own_folder = folder is None
         self.folder = folder or tempfile.mkdtemp(prefix="blobcache-bench.")
-        self.settings, self.prefix = settings, list(prefix)
+        self.settings, self.prefix, self.arguments = settings, list(prefix), list(arguments)
         self.socket = os.path.join(self.folder, "grpc.sock")
         self.nbd = os.path.join(self.folder, "nbd.sock")
         self.endpoint = f"unix:{self.socket}"
@@ -49,7 +49,7 @@ class Daemon:
         os.makedirs(os.path.join(self.folder, "store"), exist_ok=True)
         settings = [f"store.path={self.folder}/store", "store.disk_reserve=0", f"grpc.listen={self.endpoint}",
                     f"nbd.listen=unix:{self.nbd}", "metrics.listen=127.0.0.1:0", *self.settings]
-        command = self.prefix + [os.path.join(programs(), "blobcached")]
+        command = self.prefix + [os.path.join(programs(), "blobcached"), *self.arguments]
         self.log = open(os.path.join(self.folder, "log"), "w+")
         started = time.monotonic()
         self.process = subprocess.Popen(command + [part for s in settings for part in ("--set", s)],
