@@ -111,6 +111,7 @@ TEST_CASE("metrics follow Prometheus's conventions") {
             {"tier", {"L0", "L1", "L2"}},
             {"door", {"fuse", "nbd", "grpc"}},
             {"origin", {"hub", "far", "new"}},
+            {"end", {"used", "evicted", "failed"}},
             {"version", {"9.8.7"}}};
         CHECK(known.at(label.name).contains(label.value));
       }
