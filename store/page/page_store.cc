@@ -278,7 +278,8 @@ absl::StatusOr<std::unique_ptr<PageStore>> PageStore::open(const PageStoreOption
   auto flights = std::make_unique<FlightTable>();
   const uint64_t frames = options.memory_bytes - map_cache_bytes(options.memory_bytes);
   BLOBCACHE_ASSIGN_OR_RETURN(
-      auto memory, MemoryTier::create(frames, options.eviction, *flights, *ledger, *counters));
+      auto memory, MemoryTier::create(frames, options.eviction, options.prefetch.stale_after,
+                                      *flights, *ledger, *counters));
   BLOBCACHE_ASSIGN_OR_RETURN(auto disk, DiskTier::open(options, *counters));
   auto objects = std::make_unique<ObjectTable>(idle_extent_bytes(options.memory_bytes));
   BLOBCACHE_ASSIGN_OR_RETURN(auto cache, DiskCache::create(options, *disk, *objects));

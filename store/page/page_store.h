@@ -54,8 +54,10 @@ using DiskFault = std::function<int(const DiskStep& step)>;
 struct PrefetchOptions {
   bool enabled = false;
   uint64_t max_window_bytes = uint64_t{64} << 20;  ///< of one stream, at most
-  /// On their way or unread, over all streams; an eighth of the memory at most.
+  /// On their way or unread, over all streams; a quarter of the memory at most.
   uint64_t budget_bytes = uint64_t{256} << 20;
+  /// A reader for whom something was brought and who has not come for so long has stopped.
+  absl::Duration stale_after = absl::Seconds(5);
 };
 
 /// A cached object whose file another process had lent. Value type.

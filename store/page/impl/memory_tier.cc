@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/time/clock.h"
 #include "store/page/impl/object_impl.h"
 
 namespace blobcache::page {
@@ -23,26 +24,28 @@ constexpr size_t kMaxPinnedVictims = 256;
 
 }  // namespace
 
-MemoryTier::MemoryTier(uint64_t budget_bytes, FlightTable& flights, PrefetchLedger& ledger,
-                       Counters& counters)
+MemoryTier::MemoryTier(uint64_t budget_bytes, absl::Duration stale_after, FlightTable& flights,
+                       PrefetchLedger& ledger, Counters& counters)
     : pool_(budget_bytes),
       uses_(pool_.frame_count()),
       flights_(flights),
       ledger_(ledger),
       counters_(counters),
+      stale_after_ns_(absl::ToInt64Nanoseconds(stale_after)),
       low_pages_(low_watermark(pool_.budget_pages())),
       high_pages_(2 * low_pages_),
       low_frames_(low_frames(pool_.frame_count())),
       high_frames_(2 * low_frames_),
-      owners_(pool_.frame_count()) {}
+      owners_(pool_.frame_count()),
+      links_(pool_.frame_count()),
+      waiting_(links_),
+      waits_since_ns_(pool_.frame_count()) {}
 
-absl::StatusOr<std::unique_ptr<MemoryTier>> MemoryTier::create(uint64_t budget_bytes,
-                                                               std::string_view eviction,
-                                                               FlightTable& flights,
-                                                               PrefetchLedger& ledger,
-                                                               Counters& counters) {
-  std::unique_ptr<MemoryTier> tier(
-      new MemoryTier(budget_bytes, flights, ledger, counters));  // NOLINT: private constructor
+absl::StatusOr<std::unique_ptr<MemoryTier>> MemoryTier::create(
+    uint64_t budget_bytes, std::string_view eviction, absl::Duration stale_after,
+    FlightTable& flights, PrefetchLedger& ledger, Counters& counters) {
+  std::unique_ptr<MemoryTier> tier(new MemoryTier(budget_bytes, stale_after, flights, ledger,
+                                                  counters));  // NOLINT: private constructor
   auto policy = make_eviction_policy(eviction, tier->pool_.frame_count(), tier->uses_);
   if (!policy.ok()) return policy.status();
   {
@@ -85,6 +88,58 @@ bool MemoryTier::make_room(uint64_t pages) {
 }
 
 bool MemoryTier::evict_one() {
+  const bool evicted = evict_waiting(/*only_stale=*/true) || evict_by_policy() ||
+                       evict_waiting(/*only_stale=*/false);
+  if (evicted) counters_.add(Counters::kMemoryEvictedExtents);
+  return evicted;
+}
+
+bool MemoryTier::evict_waiting(bool only_stale) {
+  size_t looked = 0;
+  for (uint32_t frame = waiting_.oldest(); frame != SlotQueue::kNone && looked < kMaxPinnedVictims;
+       ++looked) {
+    const int64_t waited_ns =
+        only_stale ? absl::GetCurrentTimeNanos() - waits_since_ns_[frame] : stale_after_ns_;
+    if (waited_ns < stale_after_ns_) return false;
+    const uint32_t next = waiting_.newer(frame);
+    if (Owner& owner = owners_[frame];
+        owner.object != nullptr && owner.object->extents().get(owner.extent).unread == 0) {
+      // It was read by somebody who came before it was in the queue, or could not be brought.
+      hand_to_policy(frame);
+    } else if (detach(frame, owner)) {
+      end_waiting(frame);
+      return true;
+    }
+    frame = next;
+  }
+  return false;
+}
+
+void MemoryTier::end_waiting(uint32_t frame) {
+  waiting_.remove(frame);
+  waits_since_ns_[frame] = 0;
+}
+
+void MemoryTier::promote(uint32_t frame) {
+  absl::MutexLock lock(&mutex_);
+  const Owner& owner = owners_[frame];
+  // It dies with its object when that is gone.
+  if (waits_since_ns_[frame] == 0 || owner.object == nullptr) return;
+  hand_to_policy(frame);
+}
+
+void MemoryTier::hand_to_policy(uint32_t frame) {
+  end_waiting(frame);
+  const Owner& owner = owners_[frame];
+  policy_->insert(frame, ExtentId{owner.object->id(), owner.extent}.hash());
+}
+
+void MemoryTier::drop_stale() {
+  absl::MutexLock lock(&mutex_);
+  while (evict_waiting(/*only_stale=*/true)) counters_.add(Counters::kMemoryEvictedExtents);
+}
+
+bool MemoryTier::evict_by_policy() {
   // Pinned ones come back only afterwards: a policy that prefers one of its queues would offer the
   // same ones for ever.
   absl::InlinedVector<uint32_t, 32> pinned;
@@ -100,7 +155,6 @@ bool MemoryTier::evict_one() {
     const uint64_t object = owner.object == nullptr ? 0 : owner.object->id();
     policy_->restore(frame, ExtentId{object, owner.extent}.hash());
   }
-  if (evicted) counters_.add(Counters::kMemoryEvictedExtents);
   return evicted;
 }
 
@@ -126,11 +180,16 @@ bool MemoryTier::detach(uint32_t frame, const Owner& owner) {
   return true;
 }
 
-void MemoryTier::adopt(uint32_t frame, ObjectImpl& object, uint64_t extent) {
+void MemoryTier::adopt(uint32_t frame, ObjectImpl& object, uint64_t extent, bool ahead) {
   absl::MutexLock lock(&mutex_);
   owners_[frame] = {&object, extent};
   object.frames().fetch_add(1, std::memory_order_relaxed);
-  policy_->insert(frame, ExtentId{object.id(), extent}.hash());
+  if (ahead) {
+    waits_since_ns_[frame] = absl::GetCurrentTimeNanos();
+    waiting_.push(frame);
+  } else {
+    policy_->insert(frame, ExtentId{object.id(), extent}.hash());
+  }
 }
 
 uint64_t MemoryTier::drop(ObjectImpl& object, bool dying) {
@@ -145,7 +204,11 @@ uint64_t MemoryTier::drop(ObjectImpl& object, bool dying) {
     if (owners_[frame].object != &object || owners_[frame].extent != index) return;
     const auto pages = static_cast<uint64_t>(std::popcount(extent.in_memory.load()));
     if (detach(frame, owners_[frame])) {
-      policy_->erase(frame);
+      if (waits_since_ns_[frame] != 0) {
+        end_waiting(frame);
+      } else {
+        policy_->erase(frame);
+      }
       dropped += pages;
     } else if (dying) {
       owners_[frame] = {};

@@ -14,13 +14,11 @@
 
 namespace blobcache::page {
 
-// Unread pages are new to the eviction policy, whose new ones have a tenth of the memory or so:
-// with more of them ahead some would go before they are read.
 Prefetcher::Prefetcher(const PrefetchOptions& options, uint64_t memory_bytes,
                        const PrefetchLedger& ledger)
     : enabled_(options.enabled),
       max_window_(std::max(options.max_window_bytes, Readahead::kFirstWindow)),
-      budget_(std::min(options.budget_bytes, memory_bytes / 8)),
+      budget_(std::min(options.budget_bytes, memory_bytes / 4)),
       ledger_(ledger) {}
 
 bool Prefetcher::watches(const ObjectImpl& object) const {
@@ -30,8 +28,12 @@ bool Prefetcher::watches(const ObjectImpl& object) const {
 void Prefetcher::on_read(StoreCore& core, ObjectImpl& object, Readahead::Read read) {
   read.now_ns = absl::GetCurrentTimeNanos();
   // Half of what is left, so that streams which come together come to have the same.
-  const auto room = [this] {
-    const uint64_t unread = ledger_.unread_bytes();
+  const auto room = [this, &core] {
+    uint64_t unread = ledger_.unread_bytes();
+    if (unread > budget_ / 2) {
+      core.memory.drop_stale();
+      unread = ledger_.unread_bytes();
+    }
     return unread < budget_ ? (budget_ - unread) / 2 : 0;
   };
   Readahead::Stretches stretches;

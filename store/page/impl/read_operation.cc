@@ -127,7 +127,7 @@ bool ReadOperation::attach_frame(Part& part) {
   if (existed) {
     pool.release(fresh->index);
   } else {
-    core_.memory.adopt(fresh->index, *object_, part.index);
+    core_.memory.adopt(fresh->index, *object_, part.index, ahead_);
   }
   return true;
 }
@@ -178,7 +178,9 @@ void ReadOperation::count_pages(const Part& part, Extent& extent, PageMask missi
   core_.memory.use(part.frame);
   core_.counters.add(Counters::kMemoryHitPages, count(part.wanted & ~missing));
   core_.counters.add(Counters::kSharedFlightPages, count(missing & ~fresh));
-  const PageMask late = missing & ~fresh & core_.ledger.read(extent, part.wanted);
+  const PageMask brought = core_.ledger.read(extent, part.wanted);
+  if (brought != 0 && extent.unread == 0) core_.memory.promote(part.frame);
+  const PageMask late = missing & ~fresh & brought;
   if (late != 0) core_.counters.add(Counters::kPrefetchLatePages, count(late));
 }
 
