@@ -277,7 +277,7 @@ void Fetch::settle(PageMask pages, const absl::Status& status) {
     const PageMask over = pages & ~again;
     if (status.ok()) extent.in_memory.fetch_or(over, std::memory_order_release);
     extent.in_flight &= ~over;
-    if (!status.ok()) core_.ledger.fail(extent, over);
+    if (!status.ok()) core_.ledger.fail(object_->comes_from(), extent, over);
     // The waiters have pins of their own.
     if (unsettled_.fetch_and(~over, std::memory_order_acq_rel) == over) {
       core_.memory.pool().unpin(pin_);

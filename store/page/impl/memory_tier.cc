@@ -171,7 +171,7 @@ bool MemoryTier::detach(uint32_t frame, const Owner& owner) {
     extent.in_memory.store(0, std::memory_order_release);
     extent.frame.store(Extent::kNoFrame, std::memory_order_release);
     owner.object->frames().fetch_sub(1, std::memory_order_relaxed);
-    if (ledger_.evict(extent)) {
+    if (ledger_.evict(owner.object->comes_from(), extent)) {
       owner.object->evicted_unread().fetch_add(1, std::memory_order_relaxed);
     }
   }

@@ -79,7 +79,7 @@ bool ObjectImpl::try_read(uint64_t offset, uint64_t length, PinnedRange& range) 
     if (const std::optional<uint32_t> frame = pin_hit(*extent, wanted, shard)) {
       builder.add(*frame, at & (kExtentSize - 1), stop - at);
       pages += count;
-      if (const PageMask unread = core_.ledger.read(*extent, wanted); unread != 0) {
+      if (const PageMask unread = core_.ledger.read(comes_from(), *extent, wanted); unread != 0) {
         brought |= unread;
         if (extent->unread == 0) core_.memory.promote(*frame);
       }

@@ -12,6 +12,7 @@
 #include "store/page/impl/extent_table.h"
 #include "store/page/impl/lending.h"
 #include "store/page/impl/object_file.h"
+#include "store/page/impl/prefetch_ledger.h"
 #include "store/page/impl/prefetcher.h"
 #include "store/page/object.h"
 #include "store/page/page_map.h"
@@ -49,6 +50,11 @@ class ObjectImpl final : public Object, public std::enable_shared_from_this<Obje
   void set_source(std::shared_ptr<Source> source) {
     absl::MutexLock lock(&mutex_);
     source_ = std::move(source);
+  }
+  /// Where what is read ahead of its readers comes from: of an account of its own each.
+  [[nodiscard]] PrefetchLedger::From comes_from() const {
+    const bool is_local = !spec_.in_cache && spec_.source == nullptr;
+    return is_local ? PrefetchLedger::From::kDisk : PrefetchLedger::From::kSource;
   }
   /// Its files change: see ObjectSpec.
   [[nodiscard]] bool in_cache() const { return spec_.in_cache; }

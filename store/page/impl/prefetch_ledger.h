@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 #include "store/page/geometry.h"
@@ -10,46 +12,59 @@
 namespace blobcache::page {
 
 /// The account of pages that were brought before anybody asked for them: Extent::unread has those
-/// that nobody has read yet, and what becomes of each is counted. Thread-safe.
+/// that nobody has read yet, and what becomes of each is counted. What sources bring and what the
+/// disk brings are accounts of their own. Thread-safe.
 class PrefetchLedger {
  public:
+  enum class From : uint8_t { kDisk, kSource };
+
   explicit PrefetchLedger(Counters& counters) : counters_(counters) {}
 
+  /// Bytes are about to be brought, once there are places for that; and then they are begun.
+  void plan(From from, uint64_t bytes) { bytes_of(from).fetch_add(bytes, kRelaxed); }
+  void begin(From from, uint64_t bytes) { bytes_of(from).fetch_sub(bytes, kRelaxed); }
   /// Pages are on their way. With the extent's lock.
-  void bring(Extent& extent, PageMask pages) {
-    extent.unread.fetch_or(pages, std::memory_order_relaxed);
-    unread_pages_.fetch_add(page_total(pages), std::memory_order_relaxed);
+  void bring(From from, Extent& extent, PageMask pages) {
+    extent.unread.fetch_or(pages, kRelaxed);
+    bytes_of(from).fetch_add(bytes_in(pages), kRelaxed);
     counters_.add(Counters::kPrefetchedPages, page_total(pages));
   }
   /// A reader has come for some: those that were unread. Lock-free.
-  PageMask read(Extent& extent, PageMask pages) {
-    return take(extent, pages, Counters::kPrefetchUsedPages);
+  PageMask read(From from, Extent& extent, PageMask pages) {
+    return take(from, extent, pages, Counters::kPrefetchUsedPages);
   }
   /// They will not come. With the extent's lock.
-  void fail(Extent& extent, PageMask pages) {
-    (void)take(extent, pages, Counters::kPrefetchFailedPages);
+  void fail(From from, Extent& extent, PageMask pages) {
+    (void)take(from, extent, pages, Counters::kPrefetchFailedPages);
   }
   /// The extent has lost its frame: whether unread pages went with it. With the extent's lock.
-  bool evict(Extent& extent) {
-    return take(extent, ~PageMask{0}, Counters::kPrefetchEvictedPages) != 0;
+  bool evict(From from, Extent& extent) {
+    return take(from, extent, ~PageMask{0}, Counters::kPrefetchEvictedPages) != 0;
   }
 
-  /// Bytes that are on their way or unread.
+  /// Bytes that are planned, on their way or unread.
+  [[nodiscard]] uint64_t unread_bytes(From from) const {
+    return unread_bytes_.at(static_cast<size_t>(from)).load(kRelaxed);
+  }
   [[nodiscard]] uint64_t unread_bytes() const {
-    return unread_pages_.load(std::memory_order_relaxed) << kPageShift;
+    return unread_bytes(From::kDisk) + unread_bytes(From::kSource);
   }
 
  private:
-  PageMask take(Extent& extent, PageMask pages, Counters::Name name) {
-    if ((extent.unread.load(std::memory_order_relaxed) & pages) == 0) return 0;
-    const PageMask taken = pages & extent.unread.fetch_and(~pages, std::memory_order_relaxed);
-    unread_pages_.fetch_sub(page_total(taken), std::memory_order_relaxed);
+  static constexpr auto kRelaxed = std::memory_order_relaxed;
+
+  static uint64_t bytes_in(PageMask pages) { return uint64_t{page_total(pages)} << kPageShift; }
+  std::atomic<uint64_t>& bytes_of(From from) { return unread_bytes_.at(static_cast<size_t>(from)); }
+  PageMask take(From from, Extent& extent, PageMask pages, Counters::Name name) {
+    if ((extent.unread.load(kRelaxed) & pages) == 0) return 0;
+    const PageMask taken = pages & extent.unread.fetch_and(~pages, kRelaxed);
+    bytes_of(from).fetch_sub(bytes_in(taken), kRelaxed);
     counters_.add(name, page_total(taken));
     return taken;
   }
 
   Counters& counters_;
-  std::atomic<uint64_t> unread_pages_{0};
+  std::array<std::atomic<uint64_t>, 2> unread_bytes_{};
 };
 
 }  // namespace blobcache::page

@@ -7,7 +7,6 @@
 #include "store/page/allow_blocking.h"
 #include "store/page/geometry.h"
 #include "store/page/impl/object_impl.h"
-#include "store/page/impl/prefetch_ledger.h"
 #include "store/page/impl/read_operation.h"
 #include "store/page/impl/store_core.h"
 #include "store/page/thread_ring.h"
@@ -15,7 +14,7 @@
 namespace blobcache::page {
 
 Prefetcher::Prefetcher(const PrefetchOptions& options, uint64_t memory_bytes,
-                       const PrefetchLedger& ledger)
+                       PrefetchLedger& ledger)
     : enabled_(options.enabled),
       max_window_(std::max(options.max_window_bytes, Readahead::kFirstWindow)),
       budget_(std::min(options.budget_bytes, memory_bytes / 4)),
@@ -25,16 +24,22 @@ bool Prefetcher::watches(const ObjectImpl& object) const {
   return enabled_ && object.size_bytes() > kSmall;
 }
 
+uint64_t Prefetcher::room_for(PrefetchLedger::From from) const {
+  const auto left = [](uint64_t budget, uint64_t used) { return budget - std::min(budget, used); };
+  uint64_t room = left(budget_, ledger_.unread_bytes());
+  // Sources that do not answer must not keep the disk from being read ahead.
+  if (from == PrefetchLedger::From::kSource) {
+    room = std::min(room, left(budget_ / 4 * 3, ledger_.unread_bytes(from)));
+  }
+  // Half of it, so that streams which come together come to have the same.
+  return room / 2;
+}
+
 void Prefetcher::on_read(StoreCore& core, ObjectImpl& object, Readahead::Read read) {
   read.now_ns = absl::GetCurrentTimeNanos();
-  // Half of what is left, so that streams which come together come to have the same.
-  const auto room = [this, &core] {
-    uint64_t unread = ledger_.unread_bytes();
-    if (unread > budget_ / 2) {
-      core.memory.drop_stale();
-      unread = ledger_.unread_bytes();
-    }
-    return unread < budget_ ? (budget_ - unread) / 2 : 0;
+  const auto room = [this, &core, from = object.comes_from()] {
+    if (ledger_.unread_bytes() > budget_ / 2) core.memory.drop_stale();
+    return room_for(from);
   };
   Readahead::Stretches stretches;
   {
@@ -72,6 +77,7 @@ void Prefetcher::bring(StoreCore& core, const std::shared_ptr<ObjectImpl>& objec
         state.readahead.on_failure(now_ns);
       }
     };
+    core.ledger.plan(object->comes_from(), stop - at);
     std::make_shared<ReadOperation>(core, object, ReadOperation::Order{at, stop - at, true},
                                     std::move(done))
         ->begin();

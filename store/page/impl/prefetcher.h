@@ -5,13 +5,13 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "store/page/impl/prefetch_ledger.h"
 #include "store/page/page_store.h"
 #include "store/page/readahead.h"
 
 namespace blobcache::page {
 
 class ObjectImpl;
-class PrefetchLedger;
 struct StoreCore;
 
 /// What one object's readers are expected to ask for. Thread-safe.
@@ -35,7 +35,7 @@ class Prefetcher {
   /// An object up to this size is read by one request or two.
   static constexpr uint64_t kSmall = uint64_t{128} << 10;
 
-  Prefetcher(const PrefetchOptions& options, uint64_t memory_bytes, const PrefetchLedger& ledger);
+  Prefetcher(const PrefetchOptions& options, uint64_t memory_bytes, PrefetchLedger& ledger);
 
   [[nodiscard]] bool watches(const ObjectImpl& object) const;
   /// Somebody reads of an object that is watched. Begins what follows from it, and waits for
@@ -43,13 +43,15 @@ class Prefetcher {
   void on_read(StoreCore& core, ObjectImpl& object, Readahead::Read read);
 
  private:
+  /// How many bytes more may be ahead of one reader.
+  [[nodiscard]] uint64_t room_for(PrefetchLedger::From from) const;
   static void bring(StoreCore& core, const std::shared_ptr<ObjectImpl>& object,
                     const Readahead::Stretch& stretch);
 
   const bool enabled_;
   const uint64_t max_window_;
   const uint64_t budget_;
-  const PrefetchLedger& ledger_;
+  PrefetchLedger& ledger_;
 };
 
 }  // namespace blobcache::page

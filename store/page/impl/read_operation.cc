@@ -27,6 +27,7 @@ ReadOperation::ReadOperation(StoreCore& core, std::shared_ptr<ObjectImpl> object
     : core_(core),
       object_(std::move(object)),
       shard_(core.memory.pool().this_shard()),
+      length_(order.length),
       ahead_(order.ahead),
       lane_(lane_of(object_->source() != nullptr, ahead_)),
       done_(std::move(done)) {
@@ -67,6 +68,7 @@ void ReadOperation::start() {
   remaining_.store(parts_.size(), std::memory_order_relaxed);
   const std::shared_ptr<ReadOperation> self = shared_from_this();  // parts may end it all
   for (size_t part = 0; part < parts_.size(); ++part) place_part(part);
+  if (ahead_) core_.ledger.begin(object_->comes_from(), length_);
 }
 
 bool ReadOperation::ended() {
@@ -148,7 +150,7 @@ bool ReadOperation::join(size_t part_number) {
       fresh = missing & ~extent.in_flight;
       if (core_.memory.charge(pin.frame, fresh)) {
         extent.in_flight |= fresh;
-        if (ahead_) core_.ledger.bring(extent, fresh);
+        if (ahead_) core_.ledger.bring(object_->comes_from(), extent, fresh);
         // The fetch's pin is taken here: once the waiter is in, a failing page may end this read
         // and its pin before the fetch has begun.
         if (fresh != 0) core_.memory.pool().pin_again(pin);
@@ -178,7 +180,7 @@ void ReadOperation::count_pages(const Part& part, Extent& extent, PageMask missi
   core_.memory.use(part.frame);
   core_.counters.add(Counters::kMemoryHitPages, count(part.wanted & ~missing));
   core_.counters.add(Counters::kSharedFlightPages, count(missing & ~fresh));
-  const PageMask brought = core_.ledger.read(extent, part.wanted);
+  const PageMask brought = core_.ledger.read(object_->comes_from(), extent, part.wanted);
   if (brought != 0 && extent.unread == 0) core_.memory.promote(part.frame);
   const PageMask late = missing & ~fresh & brought;
   if (late != 0) core_.counters.add(Counters::kPrefetchLatePages, count(late));

@@ -80,6 +80,7 @@ class ReadOperation final : public PendingWork, public std::enable_shared_from_t
   const std::shared_ptr<ObjectImpl> object_;
   const uint32_t shard_;  ///< of its pins
   absl::InlinedVector<Part, 2> parts_;
+  const uint64_t length_;
   const bool ahead_;
   const Admission::Lane lane_;
   std::atomic<size_t> remaining_{0};  ///< map blocks, and then parts, that it waits for
