@@ -72,7 +72,8 @@ for door in nbd fuse; do
   within "$(fetched)" "$SIZE" "$SIZE" "bytes fetched for a sequential read through $door"
   ahead=$(metric blobcache_prefetched_pages_total)
   used=$(metric 'blobcache_prefetch_pages_total{end="used"}')
-  within "$ahead" $((SIZE / 4096 * 8 / 10)) $((SIZE / 4096)) "pages that were brought ahead through $door"
+  # (The kernel of a mount reads ahead by itself, too, and may come first.)
+  within "$ahead" $((SIZE / 4096 / 3)) $((SIZE / 4096)) "pages that were brought ahead through $door"
   within "$used" $((ahead * 95 / 100)) "$ahead" "of those, read"
   within "$(metric blobcache_prefetch_unread_bytes)" 0 0 "bytes unread at the end"
 done
