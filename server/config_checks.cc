@@ -8,9 +8,9 @@
 #include <array>
 #include <span>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
+#include "base/resolve_links.h"
 #include "base/size.h"
 #include "base/status.h"
 #include "blockdev/export_filter.h"
@@ -155,15 +155,6 @@ void check_names(const Config& config, const ReportProblem& report) {
   if (!patterns.ok()) report("nbd.exports", std::string(base::message(patterns)));
 }
 
-/// One spelling a place: without links where it exists, and without "..", "." and a last slash.
-std::filesystem::path resolved(const std::filesystem::path& path) {
-  std::error_code error;
-  std::filesystem::path result = std::filesystem::weakly_canonical(path, error);
-  // What cannot be looked at (a dead mount) is compared as it is written.
-  if (error) result = path.lexically_normal();
-  return result.has_filename() ? result : result.parent_path();
-}
-
 bool is_within(const std::filesystem::path& path, const std::filesystem::path& directory) {
   return std::mismatch(directory.begin(), directory.end(), path.begin(), path.end()).first ==
          directory.end();
@@ -183,8 +174,8 @@ absl::StatusOr<gid_t> group_id(const std::string& name) {
 
 absl::Status check_apart(const std::filesystem::path& mountpoint,
                          const std::filesystem::path& store) {
-  const std::filesystem::path point = resolved(mountpoint);
-  const std::filesystem::path pages = resolved(store);
+  const std::filesystem::path point = base::resolve_links(mountpoint);
+  const std::filesystem::path pages = base::resolve_links(store);
   const char* how = nullptr;
   if (point == pages) {
     how = "is the store";

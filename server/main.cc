@@ -26,6 +26,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/parcel.h"
+#include "base/resolve_links.h"
 #include "base/size.h"
 #include "base/status.h"
 #include "blockdev/tls.h"
@@ -318,8 +319,7 @@ std::string program_of(const Succession& succession) {
 }
 
 bool is_same_place(const std::filesystem::path& a, const std::filesystem::path& b) {
-  std::error_code error;
-  return std::filesystem::weakly_canonical(a, error) == std::filesystem::weakly_canonical(b, error);
+  return base::resolve_links(a) == base::resolve_links(b);
 }
 
 /// What to run by. The former program, when it goes on, does so by what it ran by: what is in the

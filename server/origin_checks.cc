@@ -14,11 +14,11 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "base/nbd_url.h"
+#include "base/resolve_links.h"
 #include "base/status.h"
 #include "store/tree/path.h"
 
@@ -85,19 +85,6 @@ bool reaches(const std::string& host, const std::string& listener) {
   return there && here && *there == *here;
 }
 
-/// Without symbolic links, though what they lead to need not be there yet.
-std::filesystem::path without_links(std::filesystem::path path) {
-  std::error_code error;
-  constexpr int kMostLinks = 40;
-  for (int links = 0; links < kMostLinks; ++links) {
-    const std::filesystem::path target = std::filesystem::read_symlink(path, error);
-    if (error) break;
-    path = path.parent_path() / target;
-  }
-  const std::filesystem::path found = std::filesystem::weakly_canonical(path, error);
-  return error ? path.lexically_normal() : found;
-}
-
 void check_url(const Config& config, const Config::Origin& origin, const std::string& key,
                const ReportProblem& report) {
   if (origin.url.empty()) return report(key, "is needed");
@@ -158,7 +145,7 @@ void check_tls(const Config::Origin& origin, const std::string& prefix,
 bool leads_to(const ListenAddress& address, const ListenAddress& listener) {
   if (address.kind != listener.kind) return false;
   if (address.kind == ListenAddress::Kind::kUnix) {
-    return without_links(address.path) == without_links(listener.path);
+    return base::resolve_links(address.path) == base::resolve_links(listener.path);
   }
   return address.port == listener.port && reaches(address.host, listener.host);
 }
