@@ -1,6 +1,6 @@
 #!/bin/bash
-# While it is upgraded a daemon asks nothing of its own mount, which waits for it: also when fuse.mountpoint names it, and
-# the kernel has forgotten what it knew of it. And a program that ends before it can do anything is told of.
+# While it is upgraded a daemon asks nothing of its own mount, which waits for it: also when fuse.mountpoint names it,
+# and the kernel has forgotten what it knew of it. And a program that ends before it can do anything is told of.
 . "$(dirname "$0")/lib.sh"
 need jq python3
 need_fuse
