@@ -76,6 +76,12 @@ absl::StatusOr<std::string> read_token(const std::string& path) {
   return std::string(text);
 }
 
+bool Session::may_be_there() const {
+  const absl::StatusOr<base::ListenAddress> address = endpoint();
+  return address.ok() &&
+         (address->kind != base::ListenAddress::Kind::kUnix || knock(*address).ok());
+}
+
 absl::StatusOr<base::ListenAddress> Session::endpoint() const {
   std::string text = options_.endpoint;
   std::string_view from = "--endpoint";

@@ -37,6 +37,10 @@ class Session {
   /// INVALID_ARGUMENT when the command line or the environment names what is no address.
   [[nodiscard]] absl::StatusOr<base::ListenAddress> endpoint() const;
 
+  /// False when it is known that nobody listens there; a tcp: address tells only when it is
+  /// connected to.
+  [[nodiscard]] bool may_be_there() const;
+
   /// Connects at the first call. UNAVAILABLE ("cannot reach ADDRESS: why") when nobody is there.
   [[nodiscard]] absl::StatusOr<net::RpcClient*> connect();
 

@@ -38,14 +38,14 @@ absl::StatusOr<std::string> program_of(const std::string& argument) {
   return absolute_path(argument, here);
 }
 
-absl::StatusOr<v1::UpgradeOutcomeResponse> ask_outcome(
-    uint64_t number, const absl::StatusOr<net::RpcClient*>& reached) {
-  if (!reached.ok()) return reached.status();
-  const net::RpcClient& client = **reached;
-  const std::unique_ptr<v1::Admin::Stub> stub = v1::Admin::NewStub(client.channel());
+absl::StatusOr<v1::UpgradeOutcomeResponse> ask_outcome(uint64_t number, Session& session) {
+  // The connection before it ended with the program before it.
+  Session fresh(session.options());
+  BLOBCACHE_ASSIGN_OR_RETURN(const net::RpcClient* const client, fresh.connect());
+  const std::unique_ptr<v1::Admin::Stub> stub = v1::Admin::NewStub(client->channel());
   v1::UpgradeOutcomeRequest request;
   request.set_number(number);
-  return call(client, *stub, &v1::Admin::Stub::UpgradeOutcome, request);
+  return call(*client, *stub, &v1::Admin::Stub::UpgradeOutcome, request);
 }
 
 /// What became of it, asked for until somebody knows.
@@ -53,16 +53,12 @@ absl::StatusOr<v1::UpgradeOutcomeResponse> await_outcome(uint64_t number, Sessio
   const absl::Time deadline = absl::Now() + kMostPatience;
   absl::Time was_there = absl::Now();
   for (;;) {
-    // The connection before it ended with the program before it.
-    Session fresh(session.options());
-    const absl::StatusOr<net::RpcClient*> client = fresh.connect();
-    if (client.ok()) was_there = absl::Now();
-    if (absl::Now() - was_there > kGone) {
-      return base::error(absl::StatusCode::kAborted,
-                         fmt::format("the daemon has ended while it was upgraded: {}",
-                                     base::message(client.status())));
+    if (session.may_be_there()) {
+      was_there = absl::Now();
+    } else if (absl::Now() - was_there > kGone) {
+      return absl::AbortedError("the daemon has ended while it was upgraded");
     }
-    absl::StatusOr<v1::UpgradeOutcomeResponse> outcome = ask_outcome(number, client);
+    absl::StatusOr<v1::UpgradeOutcomeResponse> outcome = ask_outcome(number, session);
     if (outcome.ok() && outcome->over()) return outcome;
     const bool may_come = outcome.ok() || absl::IsUnavailable(outcome.status()) ||
                           absl::IsCancelled(outcome.status());

@@ -9,6 +9,7 @@
 #include "store/page/impl/object_impl.h"
 #include "store/page/impl/read_operation.h"
 #include "store/page/impl/store_core.h"
+#include "store/page/no_readahead.h"
 #include "store/page/thread_ring.h"
 
 namespace blobcache::page {
@@ -36,6 +37,7 @@ uint64_t Prefetcher::room_for(PrefetchLedger::From from) const {
 }
 
 void Prefetcher::on_read(StoreCore& core, ObjectImpl& object, Readahead::Read read) {
+  if (NoReadahead::is_set()) return;
   read.now_ns = absl::GetCurrentTimeNanos();
   const auto room = [this, &core, from = object.comes_from()] {
     if (ledger_.unread_bytes() > budget_ / 2) core.memory.drop_stale();

@@ -14,6 +14,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "store/page/allow_blocking.h"
+#include "store/page/no_readahead.h"
 #include "store/page/page_store.h"
 #include "store/page/thread_ring.h"
 #include "test/eventually.h"
@@ -199,6 +200,19 @@ TEST_CASE("prefetch: random reads fetch what is read") {
   }
   ahead.settle();
   CHECK(remote.source->bytes <= 2000 * kPageSize * 11 / 10);
+}
+
+TEST_CASE("prefetch: who brings a range as a whole gets that, and no more") {
+  Ahead ahead;
+  const Remote remote(8 * kMebibyte, 1);
+  const ObjectRef object = remote.attach(ahead.store());
+  const NoReadahead whole;
+  for (uint64_t at = 0; at < 2 * kMebibyte; at += 256 * 1024) {
+    REQUIRE(reads_as(*object, remote.content(), at, 256 * 1024));
+  }
+  ahead.settle();
+  CHECK(remote.source->bytes == 2 * kMebibyte);
+  CHECK(ahead.stats().prefetched_pages == 0);
 }
 
 TEST_CASE("prefetch: switched off, nothing is brought that nobody asked for") {
