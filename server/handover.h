@@ -14,7 +14,7 @@ namespace blobcache::server {
 
 /// Which layout of a Handover this program writes and reads. Any change of what any part packs is
 /// another version: programs of different versions do not take over from one another.
-inline constexpr uint32_t kHandoverVersion = 1;
+inline constexpr uint32_t kHandoverVersion = 2;
 
 /// What a daemon tells the program that it becomes: its own state and about the upgrade. Moves,
 /// never copies.

@@ -127,7 +127,9 @@ TEST_CASE("upgrade desk: a program that cannot take over is refused") {
   CHECK(absl::IsInvalidArgument(refused("relative")));
   // It is given what this process was given, and two words more.
   const std::string arguments = programs.make(
-      "arguments", R"([ "$*" = "--config x --check --takes-over=1" ] && )" + good_script());
+      "arguments",
+      fmt::format(R"([ "$*" = "--config x --check --takes-over={}" ] && )", kHandoverVersion) +
+          good_script());
   CHECK(desk.place(arguments, mounts).ok());
 }
 

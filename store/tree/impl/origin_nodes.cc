@@ -122,6 +122,7 @@ void OriginNodes::hand_over(base::ParcelWriter& parcel) const {
     parcel.add_text(entry.name);
     parcel.add_number(static_cast<uint64_t>(entry.kind));
     parcel.add_number(entry.size_bytes);
+    parcel.add_text(entry.target);
     parcel.add_time(entry.modified);
     add_key(parcel, entry.version);
   }
@@ -140,6 +141,7 @@ void OriginNodes::take_over(base::ParcelReader& parcel,
     node.entry.name = parcel.text();
     node.entry.kind = static_cast<OriginEntry::Kind>(parcel.number());
     node.entry.size_bytes = parcel.number();
+    node.entry.target = parcel.text();
     node.entry.modified = parcel.time();
     node.entry.version = read_key(parcel);
     if (node.origin != nullptr && !nodes_.contains(id)) insert(id, std::move(node));

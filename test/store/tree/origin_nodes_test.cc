@@ -91,6 +91,10 @@ TEST_CASE("origin nodes: who takes over has the same numbers, also for what is n
   strong.entry.modified = absl::FromUnixSeconds(5);
   const NodeId strong_id = nodes.note(strong);
   const NodeId weak_id = nodes.note(file(origin, "weak", 1));
+  OriginNode link = file(origin, "link", 0);
+  link.entry.kind = OriginEntry::Kind::kSymlink;
+  link.entry.target = "where it leads";
+  const NodeId link_id = nodes.note(link);
   const NodeId lost_id = nodes.note(file(gone, "x", 1));
   base::ParcelWriter writer;
   nodes.hand_over(writer);
@@ -102,7 +106,10 @@ TEST_CASE("origin nodes: who takes over has the same numbers, also for what is n
     return name == "a" ? origin : std::shared_ptr<Origin>();
   });
   CHECK(reader.end().ok());
-  CHECK(next.size() == 2);
+  CHECK(next.size() == 3);
+  REQUIRE(next.find(link_id).has_value());
+  CHECK(next.find(link_id)->entry.target == "where it leads");
+  CHECK(next.note(link) == link_id);
   REQUIRE(next.find(strong_id).has_value());
   CHECK(next.find(strong_id)->path == "strong");
   CHECK(same_node(next.find(strong_id)->entry, strong.entry));
