@@ -34,7 +34,7 @@ class NbdFetch final : public page::Source::Fetch {
 };
 
 NbdSession::NbdSession(std::shared_ptr<NbdLoop> loop, std::shared_ptr<NbdWire> wire,
-                       std::shared_ptr<NbdVitals> vitals, const NbdExportInfo& info,
+                       std::shared_ptr<OriginVitals> vitals, const NbdExportInfo& info,
                        const page::ObjectKey& key)
     : loop_(std::move(loop)),
       wire_(std::move(wire)),

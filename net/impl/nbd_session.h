@@ -15,8 +15,8 @@
 #include "net/impl/hole_list.h"
 #include "net/impl/nbd_connection.h"
 #include "net/impl/nbd_loop.h"
-#include "net/impl/nbd_vitals.h"
 #include "net/impl/nbd_wire.h"
+#include "net/impl/origin_vitals.h"
 #include "net/impl/write_order.h"
 #include "net/impl/written_pages.h"
 #include "store/page/object_key.h"
@@ -44,7 +44,7 @@ class NbdSession final : public page::Source, public std::enable_shared_from_thi
   using RunsDone = absl::AnyInvocable<void(absl::StatusOr<std::vector<HoleList::Run>>)>;
 
   NbdSession(std::shared_ptr<NbdLoop> loop, std::shared_ptr<NbdWire> wire,
-             std::shared_ptr<NbdVitals> vitals, const NbdExportInfo& info,
+             std::shared_ptr<OriginVitals> vitals, const NbdExportInfo& info,
              const page::ObjectKey& key);
   ~NbdSession() override;
 
@@ -77,7 +77,7 @@ class NbdSession final : public page::Source, public std::enable_shared_from_thi
   // For operations, on the loop's thread.
   [[nodiscard]] NbdWire& wire() { return *wire_; }
   [[nodiscard]] HoleList& holes() { return wire_->holes(); }
-  [[nodiscard]] NbdVitals& vitals() { return *vitals_; }
+  [[nodiscard]] OriginVitals& vitals() { return *vitals_; }
   /// True: it may begin. Else its begin() is called when it may.
   [[nodiscard]] bool enter(const std::shared_ptr<NbdOperation>& change, WriteOrder::Ticket& ticket,
                            uint64_t offset, uint64_t length);
@@ -93,7 +93,7 @@ class NbdSession final : public page::Source, public std::enable_shared_from_thi
 
   const std::shared_ptr<NbdLoop> loop_;
   const std::shared_ptr<NbdWire> wire_;
-  const std::shared_ptr<NbdVitals> vitals_;
+  const std::shared_ptr<OriginVitals> vitals_;
   const NbdExportInfo info_;
   const page::ObjectKey key_;
   WrittenPages written_;

@@ -101,7 +101,7 @@ NbdTree::NbdTree(const NbdOriginOptions& options, const base::NbdUrl& url,
       target_{url, options.tls_certificates, options.tls_psk, resolver(url, std::move(look_up))},
       url_(url.to_string()),
       only_(last_component(url.export_name)),
-      vitals_(std::make_shared<NbdVitals>(fmt::format("origin {} ({})", options.name, url_))),
+      vitals_(std::make_shared<OriginVitals>(fmt::format("origin {} ({})", options.name, url_))),
       loop_(std::make_shared<NbdLoop>()) {}
 
 NbdTree::~NbdTree() { loop_->stop(); }

@@ -25,7 +25,7 @@
 #include "net/impl/nbd_probe.h"
 #include "net/impl/nbd_resolver.h"
 #include "net/impl/nbd_session.h"
-#include "net/impl/nbd_vitals.h"
+#include "net/impl/origin_vitals.h"
 #include "net/nbd_origin.h"
 #include "store/page/object_key.h"
 #include "store/tree/origin.h"
@@ -61,7 +61,7 @@ class NbdTree final : public tree::Origin {
   [[nodiscard]] tree::OriginHealth health() const override { return vitals_->health(); }
   void stop() override;
 
-  [[nodiscard]] const NbdVitals& vitals() const { return *vitals_; }
+  [[nodiscard]] const OriginVitals& vitals() const { return *vitals_; }
 
  private:
   class ProbeSlot;
@@ -86,7 +86,7 @@ class NbdTree final : public tree::Origin {
   const NbdTarget target_;
   const std::string url_;
   const std::string only_;  ///< the one export's name in the tree; "" for all of the server's
-  const std::shared_ptr<NbdVitals> vitals_;
+  const std::shared_ptr<OriginVitals> vitals_;
   const std::shared_ptr<NbdLoop> loop_;
 
   std::atomic<bool> stopped_ = false;  ///< set with mutex_ held, for who waits for it

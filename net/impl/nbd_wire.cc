@@ -45,7 +45,7 @@ absl::Status no_connection(absl::Duration patience, const absl::Status& why) {
 
 }  // namespace
 
-NbdWire::NbdWire(NbdWireOptions options, std::shared_ptr<NbdVitals> vitals,
+NbdWire::NbdWire(NbdWireOptions options, std::shared_ptr<OriginVitals> vitals,
                  std::shared_ptr<NbdFences> fences)
     : options_(std::move(options)),
       vitals_(std::move(vitals)),

@@ -21,7 +21,7 @@
 #include "net/impl/nbd_loop.h"
 #include "net/impl/nbd_request.h"
 #include "net/impl/nbd_retry.h"
-#include "net/impl/nbd_vitals.h"
+#include "net/impl/origin_vitals.h"
 
 namespace blobcache::net {
 
@@ -57,7 +57,7 @@ struct NbdWireOptions {
 class NbdWire final : public NbdLoopClient {
  public:
   /// `fences` are those of the export.
-  NbdWire(NbdWireOptions options, std::shared_ptr<NbdVitals> vitals,
+  NbdWire(NbdWireOptions options, std::shared_ptr<OriginVitals> vitals,
           std::shared_ptr<NbdFences> fences);
 
   /// What the server told, or why it cannot be had: NOT_FOUND, PERMISSION_DENIED, UNAVAILABLE. Any
@@ -116,7 +116,7 @@ class NbdWire final : public NbdLoopClient {
   [[nodiscard]] size_t ready() const;
 
   const NbdWireOptions options_;
-  const std::shared_ptr<NbdVitals> vitals_;
+  const std::shared_ptr<OriginVitals> vitals_;
   const std::shared_ptr<NbdFences> fences_;
   const absl::Time open_by_;
 

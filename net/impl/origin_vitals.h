@@ -12,21 +12,23 @@
 
 namespace blobcache::net {
 
-/// How an NBD origin is: counters, and whether the server answers. Tells the log when that changes,
+/// How an origin is: counters, and whether it answers. Tells the log when that changes,
 /// one line when it goes away and one when it is back. Thread-safe.
-class NbdVitals {
+class OriginVitals {
  public:
   /// `what` names the origin in the log, without secrets.
-  explicit NbdVitals(std::string what) : what_(std::move(what)) {}
+  explicit OriginVitals(std::string what) : what_(std::move(what)) {}
 
   [[nodiscard]] const std::string& what() const { return what_; }
   void reached();
-  /// A server that serves a connection is there, whatever became of another one.
+  /// One that serves a connection is there, whatever became of another one.
   void failed(const absl::Status& why);
   [[nodiscard]] tree::OriginHealth health() const;
 
   std::atomic<uint64_t> connections = 0;  ///< a gauge
-  std::atomic<uint64_t> requests = 0;     ///< answered
+  /// A gauge, too, told as connections; these do not say that the origin answers.
+  std::atomic<uint64_t> open_files = 0;
+  std::atomic<uint64_t> requests = 0;  ///< answered
   std::atomic<uint64_t> bytes_read = 0;
   std::atomic<uint64_t> bytes_written = 0;
   std::atomic<uint64_t> bytes_zero = 0;  ///< of fetches, known to be zeros and not moved

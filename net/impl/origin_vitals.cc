@@ -1,4 +1,4 @@
-#include "net/impl/nbd_vitals.h"
+#include "net/impl/origin_vitals.h"
 
 #include <spdlog/spdlog.h>
 
@@ -11,27 +11,27 @@
 
 namespace blobcache::net {
 
-void NbdVitals::reached() {
+void OriginVitals::reached() {
   const absl::MutexLock lock(&mutex_);
   tried_ = true;
-  if (!reachable_) spdlog::info("{}: the server is back", what_);
+  if (!reachable_) spdlog::info("{}: is back", what_);
   reachable_ = true;
   trouble_.clear();
 }
 
-void NbdVitals::failed(const absl::Status& why) {
+void OriginVitals::failed(const absl::Status& why) {
   if (connections > 0) return;
   const absl::MutexLock lock(&mutex_);
   tried_ = true;
   if (reachable_) {
-    spdlog::warn("{}: the server cannot be had: {}; trying again as long as somebody asks", what_,
+    spdlog::warn("{}: cannot be had: {}; trying again as long as somebody asks", what_,
                  base::message(why));
   }
   reachable_ = false;
   trouble_ = std::string(base::message(why));
 }
 
-tree::OriginHealth NbdVitals::health() const {
+tree::OriginHealth OriginVitals::health() const {
   tree::OriginHealth health;
   {
     const absl::MutexLock lock(&mutex_);
@@ -39,7 +39,7 @@ tree::OriginHealth NbdVitals::health() const {
     health.reachable = reachable_;
     health.trouble = trouble_;
   }
-  health.connections = connections;
+  health.connections = connections + open_files;
   health.requests = requests;
   health.bytes_read = bytes_read;
   health.bytes_written = bytes_written;
