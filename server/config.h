@@ -109,6 +109,7 @@ struct Config {
     std::string name;
     std::string type;
     std::string url;
+    std::filesystem::path path;
     uint32_t connections = 4;
     bool read_only = true;
     bool immutable = false;

@@ -89,7 +89,8 @@ absl::Status Daemon::start_store() {
     config = config_;
   }
   Config::Store& store = config.store;
-  BLOBCACHE_ASSIGN_OR_RETURN(origins_, make_origins(config.origins, environment_.factory));
+  guard_ = std::make_shared<LoopGuard>(store.path);
+  BLOBCACHE_ASSIGN_OR_RETURN(origins_, make_origins(config.origins, environment_.factory, guard_));
   absl::StatusOr<std::filesystem::path> path = prepare_store_directory(store.path);
   if (!path.ok()) return base::annotate(path.status(), "store.path");
   store.path = *path;
@@ -140,6 +141,11 @@ absl::Status Daemon::start_doors() {
                            fmt::format("mountpoint {}", options.mountpoint.native())));
         return fusefs::Mount::start(options, *names_, std::move(on_end));
       });
+  guard_->set_mounts([this] {
+    LoopGuard::Mounts mounts{{}, mounts_->devices()};
+    for (const MountView& each : mounts_->list()) mounts.mountpoints.push_back(each.mountpoint);
+    return mounts;
+  });
   BLOBCACHE_ASSIGN_OR_RETURN(ublk_, blockdev::UblkDevices::create(exports, *names_));
   BLOBCACHE_RETURN_IF_ERROR(start_nbd());
   BLOBCACHE_RETURN_IF_ERROR(start_grpc());

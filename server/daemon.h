@@ -22,6 +22,7 @@
 #include "server/admin_service.h"
 #include "server/config.h"
 #include "server/daemon_handover.h"
+#include "server/loop_guard.h"
 #include "server/metrics.h"
 #include "server/mount_table.h"
 #include "server/origins.h"
@@ -118,6 +119,7 @@ class Daemon final : public SnapshotSource {
   std::thread reattacher_;                ///< gives devices of the process before their server
   std::shared_ptr<tree::StoreLock> lock_;
   std::unique_ptr<page::PageStore> store_;
+  std::shared_ptr<LoopGuard> guard_;
   Origins origins_;
   std::unique_ptr<tree::Namespace> names_;
   std::unique_ptr<ScrubRunner> scrubs_;

@@ -12,6 +12,7 @@ namespace blobcache::server {
 
 void Daemon::stop() {
   stop_doors();
+  if (guard_ != nullptr) guard_->set_mounts(nullptr);
   mounts_.reset();
   scrubs_.reset();
   names_.reset();

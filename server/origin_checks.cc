@@ -20,6 +20,7 @@
 #include "base/nbd_url.h"
 #include "base/resolve_links.h"
 #include "base/status.h"
+#include "server/impl/config_checks.h"
 #include "store/tree/path.h"
 
 namespace blobcache::server {
@@ -27,7 +28,7 @@ namespace {
 
 using base::ListenAddress;
 
-constexpr std::array<std::string_view, 3> kLaterTypes = {"dir", "http", "s3"};
+constexpr std::array<std::string_view, 2> kLaterTypes = {"http", "s3"};
 
 /// An address that is written as a number, without its text's variants.
 std::optional<std::string> binary(const std::string& host) {
@@ -103,15 +104,43 @@ void check_url(const Config& config, const Config::Origin& origin, const std::st
   }
 }
 
+/// What a directory cannot be, and what it has no use for: nothing in a configuration is ignored.
+void check_directory(const Config& config, const Config::Origin& origin, const std::string& prefix,
+                     const ReportProblem& report) {
+  const Config::Origin plain;
+  constexpr std::string_view kOther = "is a key of type \"nbd\"";
+  const auto refuse = [&](std::string_view key) {
+    report(prefix + std::string(key), std::string(kOther));
+  };
+  if (!origin.url.empty()) refuse("url");
+  if (origin.immutable) refuse("immutable");
+  if (origin.connect_timeout != plain.connect_timeout) refuse("connect_timeout");
+  if (!origin.tls_certificates.empty()) refuse("tls_certificates");
+  if (!origin.tls_psk.empty()) refuse("tls_psk");
+  if (!origin.read_only) report(prefix + "read_only", "a directory can only be read");
+  const std::string key = prefix + "path";
+  if (origin.path.empty()) return report(key, "is needed");
+  const absl::Status apart = check_apart(origin.path, config.store.path);
+  if (!apart.ok()) return report(key, std::string(base::message(apart)));
+  if (config.fuse.mountpoint.empty()) return;
+  const std::filesystem::path mountpoint = base::resolve_links(config.fuse.mountpoint);
+  const std::filesystem::path place = base::resolve_links(origin.path);
+  if (std::mismatch(mountpoint.begin(), mountpoint.end(), place.begin(), place.end()).first ==
+      mountpoint.end()) {
+    report(key, fmt::format("lies on fuse.mountpoint, {}: the daemon would wait for itself",
+                            config.fuse.mountpoint.native()));
+  }
+}
+
 void check_type(const Config::Origin& origin, const std::string& key, const ReportProblem& report) {
-  if (origin.type == "nbd") return;
-  if (origin.type.empty()) return report(key, "is needed: \"nbd\"");
+  if (origin.type == "nbd" || origin.type == "dir") return;
+  if (origin.type.empty()) return report(key, "is needed: \"nbd\" or \"dir\"");
   if (std::find(kLaterTypes.begin(), kLaterTypes.end(), origin.type) != kLaterTypes.end()) {
     return report(key, fmt::format("\"{}\": this version serves no origins of this type, only "
-                                   "\"nbd\"",
+                                   "\"nbd\" and \"dir\"",
                                    origin.type));
   }
-  report(key, fmt::format("\"{}\" is no type of origin; \"nbd\" is", origin.type));
+  report(key, fmt::format("\"{}\" is no type of origin; \"nbd\" and \"dir\" are", origin.type));
 }
 
 void check_tls(const Config::Origin& origin, const std::string& prefix,
@@ -167,8 +196,10 @@ void check_origins(const Config& config, const ReportProblem& report) {
     if (origin.type == "nbd") {
       check_url(config, origin, prefix + "url", report);
       check_tls(origin, prefix, report);
+      if (!origin.path.empty()) report(prefix + "path", "is a key of type \"dir\"");
     }
-    if (origin.immutable && !origin.read_only) {
+    if (origin.type == "dir") check_directory(config, origin, prefix, report);
+    if (origin.type == "nbd" && origin.immutable && !origin.read_only) {
       report(prefix + "immutable", "what is written to through us changes: read_only = false");
     }
   }

@@ -17,13 +17,16 @@ constexpr uint64_t kHour = 3600 * kSecond;
 
 constexpr std::array kOriginKeys = {
     origin_row<&Origin::name>("name", "What it is called: it is seen as origins/<name>/"),
-    origin_row<&Origin::type>("type", "What it is: nbd"),
+    origin_row<&Origin::type>("type", "What it is: nbd or dir"),
     origin_row<&Origin::url>("url",
                              "Where it is: an NBD server, of which an export with an empty name is "
                              "seen as default, or one export of it"),
+    absolute(origin_row<&Origin::path>("path", "Which directory it is, of type dir")),
     between(1, 16,
             origin_row<&Origin::connections>(
-                "connections", "How many connections an export is read over at most")),
+                "connections",
+                "How many connections an export is read over at most, or how many "
+                "reads of a directory are under way at a time")),
     origin_row<&Origin::read_only>("read_only",
                                    "Whether its exports are files, or writable images"),
     origin_row<&Origin::immutable>(

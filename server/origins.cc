@@ -28,7 +28,8 @@ void warn_if_unreadable(const Config::Origin& config, std::string_view key,
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<tree::Origin>> make_origin(const Config::Origin& config) {
+absl::StatusOr<std::shared_ptr<tree::Origin>> make_origin(
+    const Config::Origin& config, const std::shared_ptr<net::DirGuard>& guard) {
   if (config.type == "nbd") {
     net::NbdOriginOptions options;
     options.name = config.name;
@@ -44,14 +45,25 @@ absl::StatusOr<std::shared_ptr<tree::Origin>> make_origin(const Config::Origin& 
     warn_if_unreadable(config, "tls_psk", config.tls_psk);
     return net::make_nbd_origin(options);
   }
+  if (config.type == "dir") {
+    net::DirOriginOptions options;
+    options.name = config.name;
+    options.path = config.path.native();
+    options.reads = config.connections;
+    options.request_timeout = config.request_timeout;
+    options.guard = guard;
+    warn_if_unreadable(config, "path", config.path);
+    return net::make_dir_origin(options);
+  }
   return absl::UnimplementedError(fmt::format("no origins of type \"{}\" are served", config.type));
 }
 
 absl::StatusOr<Origins> make_origins(const std::vector<Config::Origin>& configs,
-                                     const OriginFactory& factory) {
+                                     const OriginFactory& factory,
+                                     const std::shared_ptr<net::DirGuard>& guard) {
   Origins origins;
   for (const Config::Origin& config : configs) {
-    absl::StatusOr<std::shared_ptr<tree::Origin>> origin = factory(config);
+    absl::StatusOr<std::shared_ptr<tree::Origin>> origin = factory(config, guard);
     if (!origin.ok()) {
       return base::annotate(origin.status(), fmt::format("origin {}", config.name));
     }

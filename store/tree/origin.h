@@ -55,6 +55,9 @@ struct OriginFile {
   /// The version has a strong validator, so its key is the same after a restart, and what the disk
   /// has of it may be used then. Otherwise the key is random, and nothing outlives the last holder.
   bool lasting = false;
+  /// As OriginEntry has it: a version of another time is another node, also where look_up() told of
+  /// no strong validator. Absent: the time tells nothing.
+  std::optional<absl::Time> modified;
   /// Of an image; absent for a file. One image serves all who have it open. A new one may be made
   /// of the same `version` while the last operations of an earlier one come to their end.
   MakeImage make_image;

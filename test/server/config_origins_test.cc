@@ -111,7 +111,7 @@ TEST_CASE("origins: what is wrong is told with its line") {
 
 TEST_CASE("origins: what is needed and not there") {
   CHECK(problems("\n[[origin]]\n") ==
-        "t.toml:2: origin.name: is needed\nt.toml:2: origin.type: is needed: \"nbd\"\n");
+        "t.toml:2: origin.name: is needed\nt.toml:2: origin.type: is needed: \"nbd\" or \"dir\"\n");
   CHECK(problems("[[origin]]\nname = \"a\"\ntype = \"nbd\"") ==
         "t.toml:1: origin.url: is needed\n");
 }
@@ -135,13 +135,61 @@ TEST_CASE("origins: types that come later say so") {
     return problems(
         fmt::format("[[origin]]\nname = \"a\"\ntype = \"{}\"\nurl = \"https://h\"\n", type));
   };
-  for (const char* type : {"dir", "http", "s3"}) {
+  for (const char* type : {"http", "s3"}) {
     CHECK(typed(type) ==
           fmt::format("t.toml:3: origin.type: \"{}\": this version serves no origins "
-                      "of this type, only \"nbd\"\n",
+                      "of this type, only \"nbd\" and \"dir\"\n",
                       type));
   }
-  CHECK(typed("nfs") == "t.toml:3: origin.type: \"nfs\" is no type of origin; \"nbd\" is\n");
+  CHECK(typed("nfs") ==
+        "t.toml:3: origin.type: \"nfs\" is no type of origin; \"nbd\" and \"dir\" are\n");
+}
+
+/// Of a directory that is right but for what is added: the problems.
+std::string wrong_directory(std::string_view lines, std::string_view path = "/srv/x") {
+  return problems(fmt::format(
+      "[store]\npath = \"/var/lib/bc\"\n[fuse]\nmountpoint = \"/mnt/bc\"\n[[origin]]\nname = "
+      "\"a\"\ntype = \"dir\"\npath = \"{}\"\n{}",
+      path, lines));
+}
+
+TEST_CASE("origins: a directory has a path and nothing of a server's") {
+  CHECK(wrong_directory("").empty());
+  CHECK(wrong_directory("connections = 16\nrequest_timeout = \"1s\"").empty());
+  CHECK(problems("[[origin]]\nname = \"a\"\ntype = \"dir\"") ==
+        "t.toml:1: origin.path: is needed\n");
+  CHECK(wrong_directory("", "relative").starts_with("t.toml:8: origin.path: "));
+  CHECK(wrong("path = \"/x\"") == "t.toml:5: origin.path: is a key of type \"dir\"\n");
+  for (const char* line : {"url = \"nbd://h\"", "immutable = true", "connect_timeout = \"3s\"",
+                           "tls_certificates = \"/c\"", "tls_psk = \"/c\""}) {
+    const std::string key = std::string(line).substr(0, std::string(line).find(' '));
+    CHECK(wrong_directory(line) ==
+          fmt::format("t.toml:9: origin.{}: is a key of type \"nbd\"\n", key));
+  }
+  CHECK(wrong_directory("read_only = false") ==
+        "t.toml:9: origin.read_only: a directory can only be read\n");
+  const ConfigResult result = parsed("[[origin]]\nname = \"a\"\ntype = \"dir\"\npath = \"/x\"");
+  REQUIRE(result.problems.empty());
+  CHECK(result.config.origins.front().path == "/x");
+  CHECK(parsed(config_to_toml(result.config)).config.origins == result.config.origins);
+}
+
+TEST_CASE("origins: a directory of our own is refused, whatever it is called") {
+  const auto refused = [](std::string_view path) {
+    return wrong_directory("", path).starts_with("t.toml:8: origin.path: ");
+  };
+  CHECK(refused("/mnt/bc"));
+  CHECK(refused("/mnt/bc/origins/b"));
+  CHECK(refused("/mnt/x/../bc/"));
+  CHECK_FALSE(refused("/mnt"));  // what is mounted in it is not shown
+  CHECK_FALSE(refused("/mnt/bcd"));
+  CHECK(refused("/var/lib/bc"));
+  CHECK(refused("/var/lib/bc/objects"));
+  CHECK(refused("/var/lib"));
+  CHECK(refused("/"));
+  const test::TemporaryDirectory folder;
+  std::filesystem::create_symlink("/mnt/bc", folder.path() / "link");
+  CHECK(refused((folder.path() / "link").native()));
 }
 
 base::ListenAddress address(std::string_view text) {

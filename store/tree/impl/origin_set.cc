@@ -261,6 +261,7 @@ absl::StatusOr<OriginFile> OriginSet::open(NodeId id, const OriginNode& node) {
   // Another version is another node: who has this one looks the path up again.
   const std::optional<page::ObjectKey>& version = node.entry.version;
   if (file->version.size_bytes != node.entry.size_bytes ||
+      file->modified.value_or(node.entry.modified) != node.entry.modified ||
       (version && (!file->lasting || *version != file->version.key))) {
     return no_such_node(id);
   }
