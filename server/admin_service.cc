@@ -17,6 +17,7 @@
 #include "base/status.h"
 #include "blobcache.grpc.pb.h"
 #include "net/node_message.h"
+#include "server/impl/transfer_calls.h"
 #include "server/impl/upgrade_calls.h"
 #include "server/impl/upkeep_calls.h"
 #include "server/impl/volume_calls.h"
@@ -262,6 +263,16 @@ class AdminServiceImpl final : public v1::Admin::Service {
   grpc::Status CopyVolume(grpc::ServerContext* context, const v1::CopyVolumeRequest* request,
                           grpc::ServerWriter<v1::CopyVolumeResponse>* writer) override {
     return to_grpc(serve_copy(parts_.names.volumes(), *context, *request, *writer));
+  }
+
+  grpc::Status Import(grpc::ServerContext* context, const v1::ImportRequest* request,
+                      grpc::ServerWriter<v1::ImportResponse>* writer) override {
+    return to_grpc(serve_import(parts_.imports, *context, *request, *writer));
+  }
+
+  grpc::Status Warm(grpc::ServerContext* context, const v1::WarmRequest* request,
+                    grpc::ServerWriter<v1::WarmResponse>* writer) override {
+    return to_grpc(serve_warm(parts_.warmer, *context, *request, *writer));
   }
 
   grpc::Status AttachUblk(grpc::ServerContext* context, const v1::AttachUblkRequest* request,

@@ -6,10 +6,12 @@
 
 #include "blockdev/nbd_server.h"
 #include "blockdev/ublk_devices.h"
+#include "server/import_runner.h"
 #include "server/mount_table.h"
 #include "server/scrub_runner.h"
 #include "server/snapshot.h"
 #include "server/upgrade_desk.h"
+#include "server/warm_runner.h"
 #include "store/tree/namespace.h"
 
 namespace grpc {
@@ -26,6 +28,8 @@ struct AdminParts {
   blockdev::UblkDevices& ublk;
   SnapshotSource& snapshots;
   ScrubRunner& scrubs;
+  ImportRunner& imports;
+  WarmRunner& warmer;
   std::function<std::string()> config_toml;  ///< the configuration in force
   UpgradeDesk* upgrades = nullptr;           ///< absent: there is no way to be upgraded
   bool for_owners = false;                   ///< its callers may name a program to become
@@ -35,7 +39,8 @@ struct AdminParts {
 /// their status into gRPC's. Who may call is the RpcServer's to say.
 ///
 /// Thread-safe. Calls run on gRPC's threads and may wait for the catalog or for a mount;
-/// a scrub or a collection of garbage takes one for as long as it runs.
+/// a scrub, a collection of garbage, an import or a warming that is waited for takes one for as
+/// long as it runs.
 class AdminService {
  public:
   explicit AdminService(AdminParts parts);

@@ -114,6 +114,8 @@ absl::Status Daemon::start_store() {
   if (!names.ok()) return base::annotate(names.status(), fmt::format("store {}", path->native()));
   names_ = std::move(*names);
   scrubs_ = std::make_unique<ScrubRunner>(*names_);
+  imports_ = std::make_unique<ImportRunner>(*names_, store_->stats().memory_budget_bytes);
+  warmer_ = std::make_unique<WarmRunner>(*names_, *store_);
   return absl::OkStatus();
 }
 
@@ -190,6 +192,8 @@ absl::Status Daemon::start_grpc() {
                    *ublk_,
                    *this,
                    *scrubs_,
+                   *imports_,
+                   *warmer_,
                    [this] { return config_toml(); },
                    environment_.upgrades};
   admin_ = std::make_unique<AdminService>(parts);

@@ -22,6 +22,7 @@
 #include "server/admin_service.h"
 #include "server/config.h"
 #include "server/daemon_handover.h"
+#include "server/import_runner.h"
 #include "server/loop_guard.h"
 #include "server/metrics.h"
 #include "server/mount_table.h"
@@ -29,6 +30,7 @@
 #include "server/scrub_runner.h"
 #include "server/snapshot.h"
 #include "server/upgrade_desk.h"
+#include "server/warm_runner.h"
 #include "store/page/page_store.h"
 #include "store/tree/namespace.h"
 #include "store/tree/store_lock.h"
@@ -123,6 +125,8 @@ class Daemon final : public SnapshotSource {
   Origins origins_;
   std::unique_ptr<tree::Namespace> names_;
   std::unique_ptr<ScrubRunner> scrubs_;
+  std::unique_ptr<ImportRunner> imports_;
+  std::unique_ptr<WarmRunner> warmer_;
   std::unique_ptr<MountTable> mounts_;
   std::unique_ptr<blockdev::UblkDevices> ublk_;
   std::unique_ptr<AdminService> admin_;

@@ -36,10 +36,15 @@ void Daemon::stop_doors() {
   for (const std::shared_ptr<tree::Origin>& origin : origins_) origin->stop();
   // The call that waits for a scrub would hold up its door.
   if (scrubs_ != nullptr) scrubs_->stop();
+  if (imports_ != nullptr) imports_->stop();
+  if (warmer_ != nullptr) warmer_->stop();
   if (reattacher_.joinable()) reattacher_.join();
   rpc.reset();
   admin_.reset();
   owner_admin_.reset();
+  // What they have under way ends, and lets go of what it has open.
+  imports_.reset();
+  warmer_.reset();
   ublk_.reset();
   nbd.reset();
 }

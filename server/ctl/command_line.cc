@@ -115,6 +115,7 @@ CommandTable::CommandTable()
   app->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::Throw);
   add_global_options(*app, options);
   add_data_commands(*app, selected);
+  add_transfer_commands(*app, selected);
   add_tree_commands(*app, selected);
   add_pin_commands(*app, selected);
   add_volume_commands(*app, selected);

@@ -18,6 +18,7 @@
 #include "server/ctl/impl/bar.h"
 #include "server/ctl/impl/commands.h"
 #include "server/ctl/impl/device_growth.h"
+#include "server/ctl/impl/follow.h"
 #include "server/ctl/impl/output.h"
 #include "server/ctl/impl/rpc_call.h"
 #include "server/ctl/interrupt.h"
@@ -209,28 +210,6 @@ Outcome list(Session& session) {
 }
 
 // ---------------------------------------------------------------------------------------- commit
-
-/// Reads a stream of progress to its end; the last message.
-template <typename Response, typename Request>
-absl::StatusOr<Response> follow(
-    const net::RpcClient& client, const Request& request, ProgressBar& bar,
-    std::unique_ptr<grpc::ClientReader<Response>> (v1::Admin::Stub::*method)(grpc::ClientContext*,
-                                                                             const Request&)) {
-  const std::unique_ptr<v1::Admin::Stub> stub = v1::Admin::NewStub(client.channel());
-  grpc::ClientContext context;
-  prepare(client, context);
-  const auto reader = ((*stub).*method)(&context, request);
-  Response last;
-  for (Response response; reader->Read(&response);) {
-    if (response.has_progress()) {
-      bar.set_total(response.progress().total());
-      bar.advance_to(response.progress().done());
-    }
-    last = response;
-  }
-  BLOBCACHE_RETURN_IF_ERROR(outcome_of(client, reader->Finish()));
-  return last;
-}
 
 Outcome commit(const VolumeOptions& arguments, Session& session) {
   const std::string what = fmt::format("volume commit {}", escape(arguments.name));

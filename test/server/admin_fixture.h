@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -18,10 +19,12 @@
 #include "base/status.h"
 #include "blobcache.grpc.pb.h"
 #include "server/admin_service.h"
+#include "store/page/page_store.h"
 #include "store/tree/volumes.h"
 #include "test/no_editor.h"
 #include "test/no_files.h"
 #include "test/no_volumes.h"
+#include "test/temporary_directory.h"
 
 namespace blobcache::server {
 
@@ -198,6 +201,16 @@ class FakeSource final : public SnapshotSource {
   Snapshot snapshot() override { return now; }
 };
 
+inline std::unique_ptr<page::PageStore> open_pages(const std::filesystem::path& folder) {
+  page::PageStoreOptions options;
+  options.path = folder;
+  options.memory_bytes = page::PageStore::kMinMemory;
+  options.disk_bytes = uint64_t{1} << 30;
+  absl::StatusOr<std::unique_ptr<page::PageStore>> pages = page::PageStore::open(options);
+  REQUIRE(pages.ok());
+  return *std::move(pages);
+}
+
 /// The service behind a real gRPC server, and a client of it, in one process.
 class AdminFixture {
  public:
@@ -206,13 +219,17 @@ class AdminFixture {
   FakeUblk ublk;
   FakeSource source;
   ScrubRunner scrubs{names};
+  test::TemporaryDirectory folder;
+  std::unique_ptr<page::PageStore> pages = open_pages(folder.path());
+  ImportRunner imports{names, page::PageStore::kMinMemory};
+  WarmRunner warmer{names, *pages};
   MountTable mounts{{}, [](const fusefs::MountOptions&, std::function<void()>) {
                       return absl::StatusOr<std::unique_ptr<fusefs::Mount>>(
                           absl::UnavailableError("there is no /dev/fuse"));
                     }};
 
   explicit AdminFixture(bool with_nbd = true)
-      : admin_({names, mounts, with_nbd ? &nbd : nullptr, ublk, source, scrubs,
+      : admin_({names, mounts, with_nbd ? &nbd : nullptr, ublk, source, scrubs, imports, warmer,
                 [] { return "[store]\n"; }}) {
     grpc::ServerBuilder builder;
     builder.RegisterService(&admin_.service());

@@ -20,16 +20,17 @@ using Action = std::function<Outcome(Session&)>;
 // Names tell completion what an argument is: FILE (a local file), PATH (of the tree), MOUNTPOINT (a
 // local directory), DEVICE (a file in /dev), SHELL; an option says the same with its type name.
 
-void add_data_commands(CLI::App& app, Action& selected);    ///< put, get
-void add_tree_commands(CLI::App& app, Action& selected);    ///< ls, stat, name, rm
-void add_pin_commands(CLI::App& app, Action& selected);     ///< pin, unpin, evict
-void add_volume_commands(CLI::App& app, Action& selected);  ///< volume create, ls, rm, ...
-void add_admin_commands(CLI::App& app, Action& selected);   ///< status, exports
-void add_mount_commands(CLI::App& app, Action& selected);   ///< mount, umount
-void add_device_commands(CLI::App& app, Action& selected);  ///< attach, detach
-void add_upkeep_commands(CLI::App& app, Action& selected);  ///< scrub, gc
-void add_upgrade_command(CLI::App& app, Action& selected);  ///< upgrade
-void add_config_commands(CLI::App& app, Action& selected);  ///< config check, config show
+void add_data_commands(CLI::App& app, Action& selected);      ///< put, get
+void add_transfer_commands(CLI::App& app, Action& selected);  ///< import, warm
+void add_tree_commands(CLI::App& app, Action& selected);      ///< ls, stat, name, rm
+void add_pin_commands(CLI::App& app, Action& selected);       ///< pin, unpin, evict
+void add_volume_commands(CLI::App& app, Action& selected);    ///< volume create, ls, rm, ...
+void add_admin_commands(CLI::App& app, Action& selected);     ///< status, exports
+void add_mount_commands(CLI::App& app, Action& selected);     ///< mount, umount
+void add_device_commands(CLI::App& app, Action& selected);    ///< attach, detach
+void add_upkeep_commands(CLI::App& app, Action& selected);    ///< scrub, gc
+void add_upgrade_command(CLI::App& app, Action& selected);    ///< upgrade
+void add_config_commands(CLI::App& app, Action& selected);    ///< config check, config show
 void add_completion_command(CLI::App& app, Action& selected);
 
 }  // namespace blobcache::ctl
