@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <iterator>
 #include <memory>
@@ -32,26 +33,35 @@ bool is_read_only(const tree::Node& node) {
 
 /// What is found below an origin, for who may have gone when it is.
 struct Walk {
+  std::atomic<bool> wanted = true;
   absl::Mutex mutex;
   bool ended ABSL_GUARDED_BY(mutex) = false;
   absl::Status status ABSL_GUARDED_BY(mutex);
   std::vector<Export> found ABSL_GUARDED_BY(mutex);
 };
 
-/// Adds what is below `top`. The directories that are still to be entered wait in a list of our
-/// own, not on the thread's stack, whose depth a deep tree must not decide.
+/// Of a directory that cannot be listed what is in it may be opened by its path all the same, and
+/// the rest of the tree be listed.
+bool is_passed_over(const absl::Status& status) {
+  return absl::IsPermissionDenied(status) || absl::IsResourceExhausted(status);
+}
+
+/// Adds what is below `top`, as long as it is `wanted`. The directories that are still to be
+/// entered wait in a list of our own, not on the thread's stack, whose depth a deep tree must not
+/// decide.
 absl::Status walk(tree::Namespace& names, const ExportFilter& filter, const std::string& top,
-                  size_t limit, std::vector<Export>& found) {
+                  size_t limit, std::vector<Export>& found, const std::atomic<bool>& wanted) {
   BLOBCACHE_ASSIGN_OR_RETURN(const tree::Node root, names.resolve(top));
   std::vector<std::pair<std::string, tree::NodeId>> to_enter{{top, root.id}};
-  while (!to_enter.empty()) {
+  while (!to_enter.empty() && wanted) {
     const auto [path, directory] = std::move(to_enter.back());
     to_enter.pop_back();
     if (!filter.allows_below(path)) continue;
     uint64_t cookie = 0;
-    for (;;) {
+    while (wanted) {
       const auto batch = names.list(directory, cookie, kListBatch);
       if (absl::IsNotFound(batch.status())) break;  // removed since its parent was listed
+      if (directory != root.id && is_passed_over(batch.status())) break;
       BLOBCACHE_RETURN_IF_ERROR(batch.status());
       if (batch->empty()) break;
       for (const tree::NamedNode& entry : *batch) {
@@ -108,7 +118,8 @@ absl::StatusOr<OpenExport> TreeExports::open_allowed(std::string_view name) {
 absl::StatusOr<ExportList> TreeExports::list(size_t limit) {
   ExportList list;
   for (const char* top : {"files", "volumes", "blobs"}) {
-    BLOBCACHE_RETURN_IF_ERROR(walk(names_, *filter_, top, limit, list.exports));
+    const std::atomic<bool> always = true;
+    BLOBCACHE_RETURN_IF_ERROR(walk(names_, *filter_, top, limit, list.exports, always));
   }
   BLOBCACHE_RETURN_IF_ERROR(list_origins(limit, list));
   return list;
@@ -126,7 +137,7 @@ absl::Status TreeExports::list_origins(size_t limit, ExportList& list) {
     // On the origin's own threads, which end before the names do, but perhaps after this.
     const bool runs = names_.run(top, [under_way, &names = names_, filter = filter_, top, limit] {
       std::vector<Export> found;
-      const absl::Status status = walk(names, *filter, top, limit, found);
+      const absl::Status status = walk(names, *filter, top, limit, found, under_way->wanted);
       const absl::MutexLock lock(&under_way->mutex);
       under_way->found = std::move(found);
       under_way->status = status;
@@ -143,6 +154,7 @@ absl::Status TreeExports::list_origins(size_t limit, ExportList& list) {
   for (const auto& [top, under_way] : walks) {
     const absl::MutexLock lock(&under_way->mutex);
     if (!under_way->mutex.AwaitWithDeadline(absl::Condition(&under_way->ended), deadline)) {
+      under_way->wanted = false;
       list.left_out.push_back(
           fmt::format("{}: no answer within {}", top, absl::FormatDuration(kPatience)));
     } else if (!under_way->status.ok()) {

@@ -115,6 +115,19 @@ TEST_CASE_FIXTURE(OriginExports, "exports: origins are listed, and one that is a
   }
 }
 
+TEST_CASE_FIXTURE(OriginExports, "exports: a directory that is too large to list hides no other") {
+  hub->put("many/x", "text");
+  std::vector<tree::OriginEntry> entries(tree::kMaxOriginEntries + 1);
+  for (size_t i = 0; i < entries.size(); ++i) entries[i].name = std::to_string(i);
+  hub->list_as("many", entries);
+  CHECK(exports().list(100).value().left_out.empty());
+  CHECK(listed(exports()) ==
+        Names{"files/x", "origins/far/x", "origins/hub/dir/file", "origins/hub/disk"});
+  CHECK(exports().open("origins/hub/many/x").ok());
+  far->list_as("", entries);
+  CHECK(exports().list(100).value().left_out.size() == 1);
+}
+
 TEST_CASE_FIXTURE(OriginExports, "exports: a list does not wait for an origin that hangs") {
   far->hold();
   const ExportList list = exports().list(100).value();
