@@ -40,6 +40,7 @@ blobcache_pkg(URING liburing liburing-dev)
 blobcache_pkg(SQLITE3 sqlite3 libsqlite3-dev)
 blobcache_pkg(ISAL libisal libisal-dev)
 blobcache_pkg(LIBNBD libnbd libnbd-dev)
+blobcache_pkg(LIBCURL libcurl libcurl4-openssl-dev)
 blobcache_pkg(GRPCPP grpc++ libgrpc++-dev)
 # It defines NOMINMAX, which is for Windows, and would make each user's precompiled headers others.
 set_target_properties(PkgConfig::GRPCPP PROPERTIES INTERFACE_COMPILE_OPTIONS "")

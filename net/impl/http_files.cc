@@ -1,0 +1,88 @@
+#include "net/impl/http_files.h"
+
+#include <iterator>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace blobcache::net {
+
+std::string_view last_part(std::string_view path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string_view::npos ? path : path.substr(slash + 1);
+}
+
+tree::OriginEntry http_folder(std::string_view path) {
+  tree::OriginEntry entry;
+  entry.name = std::string(last_part(path));
+  entry.kind = tree::OriginEntry::Kind::kDirectory;
+  return entry;
+}
+
+HttpFiles::HttpFiles(std::shared_ptr<HttpClient> client, std::string place)
+    : client_(std::move(client)), place_(std::move(place)) {}
+
+absl::StatusOr<HttpFound> HttpFiles::remember(std::string_view path,
+                                              absl::StatusOr<HttpFound> found) {
+  const std::string name(path);
+  const absl::MutexLock lock(&mutex_);
+  const auto at = by_path_.find(name);
+  if (absl::IsUnavailable(found.status())) {
+    if (at == by_path_.end()) return found;
+    return at->second->second;
+  }
+  if (at != by_path_.end()) {
+    seen_.erase(at->second);
+    by_path_.erase(at);
+  }
+  const bool is_told = found.ok() && (found->is_folder || found->version.is_strong());
+  if (!is_told) return found;
+  seen_.emplace_front(name, *found);
+  by_path_[name] = seen_.begin();
+  if (seen_.size() > kMostRemembered) {
+    by_path_.erase(seen_.back().first);
+    seen_.pop_back();
+  }
+  return found;
+}
+
+tree::OriginEntry HttpFiles::entry(std::string_view path, const HttpFound& found) const {
+  if (found.is_folder) return http_folder(path);
+  tree::OriginEntry entry;
+  entry.name = std::string(last_part(path));
+  entry.kind = tree::OriginEntry::Kind::kFile;
+  entry.size_bytes = found.version.size_bytes;
+  entry.modified = found.version.modified();
+  if (found.version.is_strong()) entry.version = found.version.lasting_key(place_, path);
+  return entry;
+}
+
+tree::OriginFile HttpFiles::open(std::string_view path, std::string url_path,
+                                 const HttpVersion& version) {
+  const auto make = [&](const page::ObjectKey& key) {
+    const auto target = std::make_shared<HttpTarget>();
+    target->path = std::move(url_path);
+    target->version = version;
+    target->vitals = client_->vitals();
+    return std::make_shared<HttpSource>(client_, target, key);
+  };
+  tree::OriginFile file;
+  file.lasting = version.is_strong();
+  std::shared_ptr<HttpSource> source;
+  if (file.lasting) {
+    source = make(version.lasting_key(place_, path));
+  } else {
+    const absl::MutexLock lock(&mutex_);
+    std::erase_if(open_, [](const auto& each) { return each.second.expired(); });
+    const auto at = open_.find(path);
+    if (at != open_.end()) source = at->second.lock();
+    if (!source || source->is_over() || !(source->version() == version)) {
+      source = make(random_version_key());
+      open_[std::string(path)] = source;
+    }
+  }
+  file.version = {source->key(), version.size_bytes, source};
+  return file;
+}
+
+}  // namespace blobcache::net
