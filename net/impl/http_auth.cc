@@ -116,10 +116,9 @@ absl::StatusOr<std::string> read_secret_file(const std::string& path, std::strin
 HttpFileAuth::HttpFileAuth(std::string token_file, std::string header_file)
     : token_file_(std::move(token_file)), header_file_(std::move(header_file)) {}
 
-absl::StatusOr<std::vector<std::string>> HttpFileAuth::headers(const HttpRequest& /*request*/,
-                                                               const base::HttpUrl& /*server*/,
-                                                               absl::Time /*now*/) {
-  std::vector<std::string> lines;
+absl::StatusOr<HttpCredentials> HttpFileAuth::credentials() {
+  HttpCredentials credentials;
+  std::vector<std::string>& lines = credentials.headers;
   const auto unusable = [](std::string_view what, const std::string& path,
                            const absl::Status& why) {
     return base::error(absl::StatusCode::kUnavailable,
@@ -138,7 +137,7 @@ absl::StatusOr<std::vector<std::string>> HttpFileAuth::headers(const HttpRequest
     if (!token.ok()) return unusable("token_file", token_file_, token.status());
     lines.push_back("Authorization: Bearer " + *token);
   }
-  return lines;
+  return credentials;
 }
 
 }  // namespace blobcache::net

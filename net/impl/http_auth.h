@@ -5,20 +5,25 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
-#include "base/http_url.h"
-#include "net/impl/http_job.h"
 
 namespace blobcache::net {
+
+/// What one request shows a server of who we are. Value type; a secret.
+struct HttpCredentials {
+  std::vector<std::string> headers;  ///< "Name: value"
+  /// For AWS's signature, version 4, which libcurl makes: "aws:amz:REGION:s3"; "" for none.
+  std::string signature;
+  std::string key_id;
+  std::string secret_key;
+};
 
 /// What shows a server who we are. Called on the client's thread; may read a small local file.
 class HttpAuth {
  public:
   virtual ~HttpAuth() = default;
-  /// The header lines for one request to `server`, which are sent to nobody else, and told to
-  /// nobody. UNAVAILABLE with the file's name if that cannot be had.
-  [[nodiscard]] virtual absl::StatusOr<std::vector<std::string>> headers(
-      const HttpRequest& request, const base::HttpUrl& server, absl::Time now) = 0;
+  /// For one request to the origin's server, and sent to nobody else. UNAVAILABLE with the file's
+  /// name if that cannot be had.
+  [[nodiscard]] virtual absl::StatusOr<HttpCredentials> credentials() = 0;
 };
 
 /// A bearer token from one file, and header lines from another; either may be absent (""). They are
@@ -30,9 +35,7 @@ class HttpFileAuth final : public HttpAuth {
 
   HttpFileAuth(std::string token_file, std::string header_file);
 
-  [[nodiscard]] absl::StatusOr<std::vector<std::string>> headers(const HttpRequest& request,
-                                                                 const base::HttpUrl& server,
-                                                                 absl::Time now) override;
+  [[nodiscard]] absl::StatusOr<HttpCredentials> credentials() override;
 
  private:
   const std::string token_file_;

@@ -120,7 +120,7 @@ void HttpClient::start(const std::shared_ptr<HttpJob>& job, absl::Time now) {
 }
 
 void HttpClient::add(std::unique_ptr<HttpExchange> exchange, absl::Time now) {
-  const std::optional<HttpFailure> failure = exchange->start(now);
+  const std::optional<HttpFailure> failure = exchange->start();
   if (failure) {
     failed(exchange->shared_job(), *failure, now);
     return recycle(*exchange);

@@ -94,7 +94,7 @@ HttpExchange::HttpExchange(const HttpSettings& settings, std::shared_ptr<HttpJob
   job_->progressed = false;
 }
 
-std::optional<HttpFailure> HttpExchange::start(absl::Time now) {
+std::optional<HttpFailure> HttpExchange::start() {
   head_ = HttpHead();
   has_begun_ = is_discarded_ = is_enough_ = refused_address_ = is_waiting_ = false;
   discarded_ = 0;
@@ -104,7 +104,7 @@ std::optional<HttpFailure> HttpExchange::start(absl::Time now) {
   curl_easy_reset(easy());
   set_options();
   set_limits();
-  return set_headers(now);
+  return set_headers();
 }
 
 void HttpExchange::set_options() {
@@ -148,14 +148,18 @@ void HttpExchange::set_limits() {
   set(easy(), CURLOPT_LOW_SPEED_TIME, static_cast<long>(stall));
 }
 
-std::optional<HttpFailure> HttpExchange::set_headers(absl::Time now) {
+std::optional<HttpFailure> HttpExchange::set_headers() {
   std::vector<std::string> lines = request_.headers;
   lines.emplace_back("Accept-Encoding: identity");
   if (with_credentials_ && settings_.auth != nullptr) {
-    absl::StatusOr<std::vector<std::string>> credentials =
-        settings_.auth->headers(request_, settings_.server, now);
+    const absl::StatusOr<HttpCredentials> credentials = settings_.auth->credentials();
     if (!credentials.ok()) return HttpFailure{credentials.status(), HttpFailure::Again::kFew};
-    lines.insert(lines.end(), credentials->begin(), credentials->end());
+    lines.insert(lines.end(), credentials->headers.begin(), credentials->headers.end());
+    if (!credentials->signature.empty()) {
+      set(easy(), CURLOPT_AWS_SIGV4, credentials->signature.c_str());
+      set(easy(), CURLOPT_USERNAME, credentials->key_id.c_str());
+      set(easy(), CURLOPT_PASSWORD, credentials->secret_key.c_str());
+    }
   }
   headers_.reset();
   for (const std::string& line : lines) {

@@ -59,7 +59,7 @@ class HttpExchange {
   HttpExchange(const HttpSettings& settings, std::shared_ptr<HttpJob> job, CurlEasy easy);
 
   /// Prepares the handle, which is then to be added to a multi handle.
-  [[nodiscard]] std::optional<HttpFailure> start(absl::Time now);
+  [[nodiscard]] std::optional<HttpFailure> start();
   /// libcurl is through with the handle, which was taken out of the multi handle. True if a
   /// redirect is to be followed: start() is next. Else outcome() is what came of it.
   [[nodiscard]] bool follows(CURLcode code);
@@ -81,7 +81,7 @@ class HttpExchange {
 
   void set_options();
   void set_limits();
-  [[nodiscard]] std::optional<HttpFailure> set_headers(absl::Time now);
+  [[nodiscard]] std::optional<HttpFailure> set_headers();
   [[nodiscard]] bool begin();
   [[nodiscard]] size_t take(std::string_view bytes);
   [[nodiscard]] bool is_redirect() const;

@@ -1,9 +1,16 @@
 #include "net/impl/http_files.h"
 
+#include <fmt/format.h>
+
 #include <iterator>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+
+#include "absl/time/clock.h"
+#include "base/status.h"
+#include "net/impl/http_judge.h"
 
 namespace blobcache::net {
 
@@ -17,6 +24,23 @@ tree::OriginEntry http_folder(std::string_view path) {
   entry.name = std::string(last_part(path));
   entry.kind = tree::OriginEntry::Kind::kDirectory;
   return entry;
+}
+
+HttpVersion http_version(const HttpHead& head, uint64_t size_bytes) {
+  return {size_bytes, head.etag, head.last_modified, head.version_id};
+}
+
+absl::Status http_refusal(const HttpHead& head) {
+  const std::optional<HttpFailure> failure = judge_status(head, absl::Now());
+  if (!failure) {
+    return base::error(absl::StatusCode::kUnavailable,
+                       fmt::format("the server answers HTTP {}", head.status));
+  }
+  // None of them means here what it means of a range.
+  if (absl::IsAborted(failure->status) || absl::IsUnimplemented(failure->status)) {
+    return base::error(absl::StatusCode::kUnavailable, base::message(failure->status));
+  }
+  return failure->status;
 }
 
 HttpFiles::HttpFiles(std::shared_ptr<HttpClient> client, std::string place)

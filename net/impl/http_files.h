@@ -63,6 +63,12 @@ class HttpFiles {
 
 [[nodiscard]] tree::OriginEntry http_folder(std::string_view path);
 
+/// What the head of a reply tells of a file of `size_bytes`.
+[[nodiscard]] HttpVersion http_version(const HttpHead& head, uint64_t size_bytes);
+
+/// What is no success, as an answer to who asked what something is.
+[[nodiscard]] absl::Status http_refusal(const HttpHead& head);
+
 /// The last component of a path.
 [[nodiscard]] std::string_view last_part(std::string_view path);
 

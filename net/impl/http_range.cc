@@ -7,6 +7,7 @@
 #include <iterator>
 #include <utility>
 
+#include "base/http_url.h"
 #include "base/status.h"
 
 namespace blobcache::net {
@@ -69,7 +70,8 @@ HttpRequest HttpRangeJob::request() {
   HttpRequest request;
   request.path = target_->path;
   request.headers = target_->version.conditions();
-  if (target_->by_version_id) request.query = "versionId=" + target_->version.version_id;
+  if (target_->by_version_id)
+    request.query = "versionId=" + base::escape_url(target_->version.version_id, false);
   asked_first_ = pieces_.front()->next();
   // After a reply that was the whole there may be gaps between them, of any size.
   asked_end_ = pieces_.front()->end();

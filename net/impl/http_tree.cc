@@ -48,23 +48,6 @@ absl::Status no_such_path(std::string_view path) {
   return absl::NotFoundError(fmt::format("{}: the server has no such path", tree::printable(path)));
 }
 
-/// What is no success, as an answer to who asked what something is.
-absl::Status refusal(const HttpHead& head) {
-  const std::optional<HttpFailure> failure = judge_status(head, absl::Now());
-  if (!failure) {
-    return absl::UnavailableError(fmt::format("the server answers HTTP {}", head.status));
-  }
-  // None of them means here what it means of a range.
-  if (absl::IsAborted(failure->status) || absl::IsUnimplemented(failure->status)) {
-    return base::error(absl::StatusCode::kUnavailable, base::message(failure->status));
-  }
-  return failure->status;
-}
-
-HttpVersion version_of(const HttpHead& head, uint64_t size) {
-  return {size, head.etag, head.last_modified, head.version_id};
-}
-
 bool is_to_folder(const HttpHead& head) {
   return head.status >= 300 && head.status <= 399 && !head.location.empty();
 }
@@ -109,8 +92,8 @@ absl::StatusOr<HttpFound> HttpTree::find_by_get(std::string_view path) {
   if (!size && (head.status == 200 || head.status == 206)) {
     return absl::UnimplementedError("the server does not tell how long the file is");
   }
-  if (!size) return refusal(head);
-  return HttpFound{false, version_of(head, *size)};
+  if (!size) return http_refusal(head);
+  return HttpFound{false, http_version(head, *size)};
 }
 
 absl::StatusOr<HttpFound> HttpTree::found_by(std::string_view path,
@@ -120,14 +103,14 @@ absl::StatusOr<HttpFound> HttpTree::found_by(std::string_view path,
   if (is_to_folder(head)) return HttpFound{true, {}};
   if (head.status == 404 || head.status == 410) return no_such_path(path);
   const bool is_refused = head.status == 400 || head.status == 405 || head.status == 501;
-  if (is_refused) refuses_head_ = true;
+  if (is_refused && head.status != 400) refuses_head_ = true;
   // Some servers leave the length out of what has no body.
   if (is_refused || (head.status == 200 && !head.content_length)) return find_by_get(path);
-  if (head.status != 200) return refusal(head);
+  if (head.status != 200) return http_refusal(head);
   if (!head.content_encoding.empty() && head.content_encoding != "identity") {
     return absl::UnimplementedError("the server encodes the file, though it was asked not to");
   }
-  return HttpFound{false, version_of(head, *head.content_length)};
+  return HttpFound{false, http_version(head, *head.content_length)};
 }
 
 absl::StatusOr<HttpFound> HttpTree::find(std::string_view path) {
@@ -163,7 +146,7 @@ absl::StatusOr<std::vector<tree::OriginEntry>> HttpTree::list(std::string_view p
   const bool lists = head.status == 200 &&
                      (head.content_type == "application/json" || head.content_type == "text/html");
   const bool refuses = head.status == 403 || head.status == 404 || head.status == 405;
-  if (!lists && head.status != 200 && !refuses) return refusal(head);
+  if (!lists && head.status != 200 && !refuses) return http_refusal(head);
   if (!lists) {
     return absl::UnimplementedError(
         "the server does not list this folder; its files can be asked for by name");
