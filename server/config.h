@@ -117,6 +117,18 @@ struct Config {
     absl::Duration request_timeout = absl::Seconds(30);
     std::filesystem::path tls_certificates;
     std::filesystem::path tls_psk;
+    absl::Duration stall_timeout = absl::Seconds(10);
+    uint64_t rate_limit = 0;  ///< bytes a second; 0: no limit
+    std::string proxy;
+    std::filesystem::path tls_ca;
+    bool private_redirects = false;
+    std::filesystem::path token_file;
+    std::filesystem::path header_file;
+    std::string endpoint;
+    std::string region = "us-east-1";
+    bool path_style = false;
+    std::filesystem::path credentials_file;
+    std::string profile = "default";
 
     friend bool operator==(const Origin&, const Origin&) = default;
   };

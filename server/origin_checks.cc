@@ -21,6 +21,7 @@
 #include "base/resolve_links.h"
 #include "base/status.h"
 #include "server/impl/config_checks.h"
+#include "server/impl/http_origin_checks.h"
 #include "store/tree/path.h"
 
 namespace blobcache::server {
@@ -28,7 +29,6 @@ namespace {
 
 using base::ListenAddress;
 
-constexpr std::array<std::string_view, 2> kLaterTypes = {"http", "s3"};
 
 /// An address that is written as a number, without its text's variants.
 std::optional<std::string> binary(const std::string& host) {
@@ -104,20 +104,9 @@ void check_url(const Config& config, const Config::Origin& origin, const std::st
   }
 }
 
-/// What a directory cannot be, and what it has no use for: nothing in a configuration is ignored.
+/// Where a directory cannot be.
 void check_directory(const Config& config, const Config::Origin& origin, const std::string& prefix,
                      const ReportProblem& report) {
-  const Config::Origin plain;
-  constexpr std::string_view kOther = "is a key of type \"nbd\"";
-  const auto refuse = [&](std::string_view key) {
-    report(prefix + std::string(key), std::string(kOther));
-  };
-  if (!origin.url.empty()) refuse("url");
-  if (origin.immutable) refuse("immutable");
-  if (origin.connect_timeout != plain.connect_timeout) refuse("connect_timeout");
-  if (!origin.tls_certificates.empty()) refuse("tls_certificates");
-  if (!origin.tls_psk.empty()) refuse("tls_psk");
-  if (!origin.read_only) report(prefix + "read_only", "a directory can only be read");
   const std::string key = prefix + "path";
   if (origin.path.empty()) return report(key, "is needed");
   const absl::Status apart = check_apart(origin.path, config.store.path);
@@ -133,18 +122,16 @@ void check_directory(const Config& config, const Config::Origin& origin, const s
 }
 
 void check_type(const Config::Origin& origin, const std::string& key, const ReportProblem& report) {
-  if (origin.type == "nbd" || origin.type == "dir") return;
-  if (origin.type.empty()) return report(key, "is needed: \"nbd\" or \"dir\"");
-  if (std::find(kLaterTypes.begin(), kLaterTypes.end(), origin.type) != kLaterTypes.end()) {
-    return report(key, fmt::format("\"{}\": this version serves no origins of this type, only "
-                                   "\"nbd\" and \"dir\"",
-                                   origin.type));
-  }
-  report(key, fmt::format("\"{}\" is no type of origin; \"nbd\" and \"dir\" are", origin.type));
+  constexpr std::string_view kServed = "\"nbd\", \"http\", \"s3\" or \"dir\"";
+  if (origin.type.empty()) return report(key, fmt::format("is needed: {}", kServed));
+  const bool is_known =
+      origin.type == "nbd" || origin.type == "http" || origin.type == "s3" || origin.type == "dir";
+  if (is_known) return;
+  report(key, fmt::format("\"{}\" is no type of origin; {} is", origin.type, kServed));
 }
 
-void check_tls(const Config::Origin& origin, const std::string& prefix,
-               const ReportProblem& report) {
+void check_nbd_origin_tls(const Config::Origin& origin, const std::string& prefix,
+                          const ReportProblem& report) {
   const bool is_tls = origin.url.starts_with("nbds");
   if (!is_tls && !origin.tls_certificates.empty()) {
     report(prefix + "tls_certificates", "the url asks for no TLS; nbds:// or nbds+unix:// do");
@@ -193,10 +180,11 @@ void check_origins(const Config& config, const ReportProblem& report) {
     }
     names.push_back(origin.name);
     check_type(origin, prefix + "type", report);
+    check_foreign_keys(origin, prefix, report);
+    if (origin.type == "http" || origin.type == "s3") check_http_origin(origin, prefix, report);
     if (origin.type == "nbd") {
       check_url(config, origin, prefix + "url", report);
-      check_tls(origin, prefix, report);
-      if (!origin.path.empty()) report(prefix + "path", "is a key of type \"dir\"");
+      check_nbd_origin_tls(origin, prefix, report);
     }
     if (origin.type == "dir") check_directory(config, origin, prefix, report);
     if (origin.type == "nbd" && origin.immutable && !origin.read_only) {

@@ -12,7 +12,9 @@
 
 #include "absl/status/status.h"
 #include "base/status.h"
+#include "net/http_origin.h"
 #include "net/nbd_origin.h"
+#include "net/s3_origin.h"
 
 namespace blobcache::server {
 
@@ -24,6 +26,48 @@ void warn_if_unreadable(const Config::Origin& config, std::string_view key,
   if (path.empty() || ::access(path.c_str(), R_OK) == 0) return;
   spdlog::warn("origin {}: cannot be reached as it is: {}: {}: {}", config.name, key, path.native(),
                std::generic_category().message(errno));
+}
+
+absl::StatusOr<std::shared_ptr<tree::Origin>> make_http(const Config::Origin& config) {
+  net::HttpOriginOptions options;
+  options.name = config.name;
+  options.url = config.url;
+  options.connections = config.connections;
+  options.connect_timeout = config.connect_timeout;
+  options.request_timeout = config.request_timeout;
+  options.stall_timeout = config.stall_timeout;
+  options.rate_limit = config.rate_limit;
+  options.proxy = config.proxy;
+  options.tls_ca = config.tls_ca.native();
+  options.private_redirects = config.private_redirects;
+  options.token_file = config.token_file.native();
+  options.header_file = config.header_file.native();
+  warn_if_unreadable(config, "tls_ca", config.tls_ca);
+  warn_if_unreadable(config, "token_file", config.token_file);
+  warn_if_unreadable(config, "header_file", config.header_file);
+  return net::make_http_origin(options);
+}
+
+absl::StatusOr<std::shared_ptr<tree::Origin>> make_s3(const Config::Origin& config) {
+  net::S3OriginOptions options;
+  options.name = config.name;
+  options.url = config.url;
+  options.endpoint = config.endpoint;
+  options.region = config.region;
+  options.path_style = config.path_style;
+  options.credentials_file = config.credentials_file.native();
+  options.profile = config.profile;
+  options.connections = config.connections;
+  options.connect_timeout = config.connect_timeout;
+  options.request_timeout = config.request_timeout;
+  options.stall_timeout = config.stall_timeout;
+  options.rate_limit = config.rate_limit;
+  options.proxy = config.proxy;
+  options.tls_ca = config.tls_ca.native();
+  options.private_redirects = config.private_redirects;
+  warn_if_unreadable(config, "tls_ca", config.tls_ca);
+  warn_if_unreadable(config, "credentials_file", config.credentials_file);
+  return net::make_s3_origin(options);
 }
 
 }  // namespace
@@ -55,6 +99,8 @@ absl::StatusOr<std::shared_ptr<tree::Origin>> make_origin(
     warn_if_unreadable(config, "path", config.path);
     return net::make_dir_origin(options);
   }
+  if (config.type == "http") return make_http(config);
+  if (config.type == "s3") return make_s3(config);
   return absl::UnimplementedError(fmt::format("no origins of type \"{}\" are served", config.type));
 }
 

@@ -53,6 +53,10 @@ TEST_CASE("origins: none by default, and each key has a default") {
   CHECK(origin.request_timeout == absl::Seconds(30));
   CHECK(origin.tls_certificates.empty());
   CHECK(origin.tls_psk.empty());
+  CHECK(origin.stall_timeout == absl::Seconds(10));
+  CHECK(origin.rate_limit == 0);
+  CHECK(!origin.private_redirects);
+  CHECK(origin.region == "us-east-1");
 }
 
 TEST_CASE("origins: several, with every key, and back again") {
@@ -111,7 +115,8 @@ TEST_CASE("origins: what is wrong is told with its line") {
 
 TEST_CASE("origins: what is needed and not there") {
   CHECK(problems("\n[[origin]]\n") ==
-        "t.toml:2: origin.name: is needed\nt.toml:2: origin.type: is needed: \"nbd\" or \"dir\"\n");
+        "t.toml:2: origin.name: is needed\nt.toml:2: origin.type: is needed: \"nbd\", \"http\", "
+        "\"s3\" or \"dir\"\n");
   CHECK(problems("[[origin]]\nname = \"a\"\ntype = \"nbd\"") ==
         "t.toml:1: origin.url: is needed\n");
 }
@@ -130,19 +135,48 @@ TEST_CASE("origins: names are components, each used once") {
   CHECK(named("b") == "t.toml:6: origin.name: \"b\" is another origin's\n");
 }
 
-TEST_CASE("origins: types that come later say so") {
+TEST_CASE("origins: what is no type is told with those that are") {
   const auto typed = [](std::string_view type) {
     return problems(
         fmt::format("[[origin]]\nname = \"a\"\ntype = \"{}\"\nurl = \"https://h\"\n", type));
   };
-  for (const char* type : {"http", "s3"}) {
-    CHECK(typed(type) ==
-          fmt::format("t.toml:3: origin.type: \"{}\": this version serves no origins "
-                      "of this type, only \"nbd\" and \"dir\"\n",
-                      type));
-  }
   CHECK(typed("nfs") ==
-        "t.toml:3: origin.type: \"nfs\" is no type of origin; \"nbd\" and \"dir\" are\n");
+        "t.toml:3: origin.type: \"nfs\" is no type of origin; \"nbd\", \"http\", \"s3\" or "
+        "\"dir\" is\n");
+}
+
+/// Of an origin of a type, with a url: the only problem.
+std::string of_type(std::string_view type, std::string_view url, std::string_view lines = "") {
+  return problems(
+      fmt::format("[[origin]]\nname = \"a\"\ntype = \"{}\"\nurl = \"{}\"\n{}", type, url, lines));
+}
+
+TEST_CASE("origins: what is wrong with those of HTTP and S3 servers") {
+  CHECK(of_type("http", "https://h/a").empty());
+  CHECK(of_type("http", "ftp://h/").find("only http:// and https:// are known") !=
+        std::string::npos);
+  const std::string secret = of_type("http", "https://me:sesame@h/");
+  CHECK(secret.find("no user and no password") != std::string::npos);
+  CHECK(secret.find("sesame") == std::string::npos);
+  CHECK(of_type("http", "http://h/", "token_file = \"/t\"") ==
+        "t.toml:5: origin.token_file: would go over the network in the clear; the url must be "
+        "https://\n");
+  CHECK(of_type("http", "http://127.0.0.1/", "token_file = \"/t\"").empty());
+  CHECK(of_type("http", "https://h/", "read_only = false") ==
+        "t.toml:5: origin.read_only: says nothing of an origin of type \"http\"\n");
+  CHECK(of_type("http", "https://h/", "region = \"x\"") ==
+        "t.toml:5: origin.region: says nothing of an origin of type \"http\"\n");
+  CHECK(of_type("nbd", "nbd://h/", "rate_limit = \"1MiB\"") ==
+        "t.toml:5: origin.rate_limit: says nothing of an origin of type \"nbd\"\n");
+  CHECK(of_type("http", "https://h/", "proxy = \"http://p:1/x\"") ==
+        "t.toml:5: origin.proxy: no path can stand in it\n");
+  CHECK(of_type("s3", "s3://bucket/a", "endpoint = \"http://h:9000\"\npath_style = true").empty());
+  CHECK(of_type("s3", "s3://B/").find("the bucket is not 3 to 63") != std::string::npos);
+  CHECK(of_type("s3", "https://h/").find("must be as s3://BUCKET/") != std::string::npos);
+  CHECK(of_type("s3", "s3://bucket/", "endpoint = \"http://h/a/\"") ==
+        "t.toml:5: origin.endpoint: no path can stand in it\n");
+  CHECK(of_type("s3", "s3://bucket/", "region = \"a/b\"") ==
+        "t.toml:5: origin.region: must be a word of letters, digits and hyphens\n");
 }
 
 /// Of a directory that is right but for what is added: the problems.
@@ -159,15 +193,15 @@ TEST_CASE("origins: a directory has a path and nothing of a server's") {
   CHECK(problems("[[origin]]\nname = \"a\"\ntype = \"dir\"") ==
         "t.toml:1: origin.path: is needed\n");
   CHECK(wrong_directory("", "relative").starts_with("t.toml:8: origin.path: "));
-  CHECK(wrong("path = \"/x\"") == "t.toml:5: origin.path: is a key of type \"dir\"\n");
+  CHECK(wrong("path = \"/x\"") == "t.toml:5: origin.path: says nothing of an origin of type \"nbd\"\n");
   for (const char* line : {"url = \"nbd://h\"", "immutable = true", "connect_timeout = \"3s\"",
                            "tls_certificates = \"/c\"", "tls_psk = \"/c\""}) {
     const std::string key = std::string(line).substr(0, std::string(line).find(' '));
     CHECK(wrong_directory(line) ==
-          fmt::format("t.toml:9: origin.{}: is a key of type \"nbd\"\n", key));
+          fmt::format("t.toml:9: origin.{}: says nothing of an origin of type \"dir\"\n", key));
   }
   CHECK(wrong_directory("read_only = false") ==
-        "t.toml:9: origin.read_only: a directory can only be read\n");
+        "t.toml:9: origin.read_only: says nothing of an origin of type \"dir\"\n");
   const ConfigResult result = parsed("[[origin]]\nname = \"a\"\ntype = \"dir\"\npath = \"/x\"");
   REQUIRE(result.problems.empty());
   CHECK(result.config.origins.front().path == "/x");
@@ -254,7 +288,7 @@ TEST_CASE("origins: the manual and the packaged file have every key, with its de
     REQUIRE(at != std::string::npos);
     const std::string item = manual.substr(at, manual.find("\n.It ", at) - at);
     const std::string value = key.print(config);
-    const bool needed = value == "\"\"";
+    const bool needed = key.name == "name" || key.name == "type" || key.name == "url";
     const std::string says = value.empty() ? "Absent by default"
                              : needed      ? "Needed"
                                            : fmt::format("Default {}", value);
