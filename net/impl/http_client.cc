@@ -19,6 +19,7 @@ namespace {
 constexpr absl::Duration kSweepPause = absl::Milliseconds(100);
 absl::Status client_ended() { return absl::UnavailableError("the origin was closed"); }
 absl::Status daemon_ends() { return absl::CancelledError("the daemon ends"); }
+absl::Status daemon_ended() { return absl::UnavailableError("the daemon ends"); }
 
 CURLM* make_multi(const HttpSettings& settings) {
   // Once for the process; libcurl counts, and never takes it back.
@@ -147,6 +148,7 @@ void HttpClient::admit_ask(std::shared_ptr<HttpAsk> ask) {
 }
 
 void HttpClient::admit_piece(const std::shared_ptr<HttpPiece>& piece) {
+  if (is_closed_) return piece->finish(daemon_ended());
   if (breaker_.is_open()) {
     is_missed_ = true;
     return piece->finish(given_up());
@@ -168,7 +170,11 @@ void HttpClient::run() {
   pthread_setname_np(pthread_self(), "http origin");
   while (run_tasks()) {
     const absl::Time now = absl::Now();
-    if (now >= end_by_) fail_all(absl::UnavailableError("the daemon ends"));
+    if (now >= end_by_) {
+      is_closed_ = true;
+      end_by_ = absl::InfiniteFuture();
+      fail_all(daemon_ended());
+    }
     if (now >= next_sweep_) sweep(now);
     drop_unwanted(now);
     probe(now);
@@ -203,12 +209,14 @@ int HttpClient::pause_ms(absl::Time now) const {
   if (has_work) next = std::min(next, next_sweep_);
   if (breaker_.is_open() && is_missed_ && !is_probing_)
     next = std::min(next, breaker_.next_probe());
-  const bool has_room = active_.size() < settings_.connections;
-  if (has_room) {
-    for (const auto& job : waiting_) next = std::min(next, std::max(job->not_before, hold_until_));
-    if (!pieces_.empty()) next = std::min(next, std::max(pieces_.front()->start, hold_until_));
-  }
-  if (is_stopped_) next = std::min(next, end_by_);
+  // What could be begun by now and was not waits for something else.
+  const auto wait_for = [&](absl::Time start) {
+    if (start > now) next = std::min(next, start);
+  };
+  for (const auto& job : waiting_) wait_for(std::max(job->not_before, hold_until_));
+  if (!asks_.empty()) wait_for(hold_until_);
+  if (!pieces_.empty()) wait_for(std::max(pieces_.front()->start, hold_until_));
+  next = std::min(next, end_by_);
   const absl::Duration pause = std::clamp(next - now, absl::Milliseconds(1), kNothing);
   return static_cast<int>(absl::ToInt64Milliseconds(absl::Ceil(pause, absl::Milliseconds(1))));
 }

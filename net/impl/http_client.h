@@ -125,6 +125,7 @@ class HttpClient {
   absl::Time next_sweep_ = absl::InfinitePast();
   absl::Time end_by_ = absl::InfiniteFuture();
   bool is_stopped_ = false;
+  bool is_closed_ = false;  ///< and its grace is over
   bool is_missed_ = false;  ///< somebody asked while the breaker was open
   bool is_probing_ = false;
   std::string trouble_;

@@ -143,8 +143,11 @@ class IndexReader final : public nlohmann::json_sax<nlohmann::json> {
   bool binary(binary_t& /*value*/) override { return false; }
   bool string(string_t& value) override {
     if (depth_ != 2) return depth_ > 0;
-    if (key_ == "name") name_ = std::move(value);
-    if (key_ == "type") type_ = std::move(value);
+    if (key_ == "name") {
+      name_ = std::move(value);
+    } else if (key_ == "type") {
+      type_ = std::move(value);
+    }
     return true;
   }
   bool key(string_t& value) override {

@@ -98,11 +98,14 @@ TEST_CASE("http index: entities") {
 
 TEST_CASE("s3 listing: objects, folders, and where it goes on") {
   const S3Page page = parse_list_objects(R"(<?xml version="1.0" encoding="UTF-8"?>
-<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name><Prefix>a/</Prefix>
-<KeyCount>2</KeyCount><IsTruncated>true</IsTruncated><NextContinuationToken>1+/=</NextContinuationToken>
+<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name>
+<Prefix>a/</Prefix><KeyCount>2</KeyCount><IsTruncated>true</IsTruncated>
+<NextContinuationToken>1+/=</NextContinuationToken>
 <Contents><Key>a/x &amp; y</Key><LastModified>2026-11-29T08:27:12.345Z</LastModified>
-<ETag>&quot;abc&quot;</ETag><Size>12</Size><Owner><ID>Key</ID></Owner><StorageClass>STANDARD</StorageClass></Contents>
-<Contents><Key><![CDATA[a/<z>]]></Key><ETag>def</ETag><Size>0</Size></Contents><!-- <Contents> -->
+<ETag>&quot;abc&quot;</ETag><Size>12</Size><Owner><ID>Key</ID></Owner>
+<StorageClass>STANDARD</StorageClass></Contents>
+<Contents><Key><![CDATA[a/<z>]]></Key><ETag>def</ETag><Size>0</Size></Contents>
+<!-- <Contents> -->
 <CommonPrefixes><Prefix>a/sub/</Prefix></CommonPrefixes><EncodingType/></ListBucketResult>
 )",
                                          kMost)

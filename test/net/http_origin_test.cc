@@ -327,6 +327,23 @@ TEST_CASE("s3 origin: pages of a listing, signed; an old version is read on by i
   CHECK((*origin)->url_of("a b") == "s3://bucket/p/a%20b");
 }
 
+TEST_CASE("http origin: a proxy is asked for everything, and never the host itself") {
+  const std::string content = content_of(5000);
+  HttpServer proxy(
+      [&](const TestRequest& request) { return served(request, content, "ETag: \"a\"\r\n"); });
+  HttpOriginOptions options = options_for(proxy);
+  options.url = "http://nowhere.invalid/folder/";
+  options.proxy = proxy.url();
+  const std::shared_ptr<tree::Origin> origin = origin_of(options);
+  const tree::OriginFile file = opened(*origin, "f");
+  const auto fetched = Fetched::start(*file.version.source, 0, 4096);
+  CHECK(fetched->wait().ok());
+  CHECK(fetched->has(content, 0));
+  for (const TestRequest& each : proxy.requests()) {
+    CHECK(each.target == "http://nowhere.invalid/folder/f");
+  }
+}
+
 TEST_CASE("http origin: options that cannot be") {
   const auto refused = [](const std::function<void(HttpOriginOptions&)>& change) {
     HttpOriginOptions options;

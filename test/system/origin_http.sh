@@ -23,8 +23,25 @@ http_origin one "http://127.0.0.1:$PORT/" 'connections = 1'
 http_origin unlisted "http://127.0.0.1:$PORT/unlisted/"
 http_origin untrusted "https://localhost:$TLS_PORT/"
 http_origin slow "http://127.0.0.1:$PORT/" 'rate_limit = "1MiB"'
+# One that lets everybody in and says nothing.
+in_background python3 -c '
+import socket, sys, time
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+time.sleep(600)' >"$TEST_DIR/deaf"
+wait_until 20 test -s "$TEST_DIR/deaf" || fail "no deaf server"
+http_origin deaf "http://127.0.0.1:$(cat "$TEST_DIR/deaf")/" 'request_timeout = "8s"'
 start_daemon
 mount_at "$MNT"
+
+# Who waits for one origin keeps nobody from another.
+for i in $(seq 1 12); do
+  in_background cat "$MNT/origins/deaf/f$i" >"$TEST_DIR/deaf.$i" 2>&1
+done
+expect_equal small "$(cat "$MNT/origins/up/sub/small")" "beside an origin that does not answer"
+for pid in "${BACKGROUND_PIDS[@]:2}"; do
+  kill -0 "$pid" 2>/dev/null || fail "nobody waits for the deaf origin any more"
+done
 
 # What it has: nginx's page and its JSON tell the same as the folder.
 for origin in up json one; do
