@@ -138,10 +138,15 @@ absl::Status HttpClient::given_up() const {
                      fmt::format("the server is given up for now: {}", trouble_));
 }
 
+void HttpClient::miss(std::string path) {
+  is_missed_ = true;
+  missed_path_ = std::move(path);
+}
+
 void HttpClient::admit_ask(std::shared_ptr<HttpAsk> ask) {
   if (is_stopped_) return ask->fail(daemon_ends());
   if (breaker_.is_open()) {
-    is_missed_ = true;
+    miss(ask->request().path);
     return ask->fail(given_up());
   }
   asks_.push_back(std::move(ask));
@@ -150,7 +155,7 @@ void HttpClient::admit_ask(std::shared_ptr<HttpAsk> ask) {
 void HttpClient::admit_piece(const std::shared_ptr<HttpPiece>& piece) {
   if (is_closed_) return piece->finish(daemon_ended());
   if (breaker_.is_open()) {
-    is_missed_ = true;
+    miss(piece->target->path);
     return piece->finish(given_up());
   }
   if (pieces_.size() >= kMostWaiting) {

@@ -81,6 +81,8 @@ class HttpClient {
   // The thread's.
   void run();
   [[nodiscard]] bool run_tasks();
+  /// Somebody asks for a path while the breaker is open.
+  void miss(std::string path);
   void admit_ask(std::shared_ptr<HttpAsk> ask);
   void admit_piece(const std::shared_ptr<HttpPiece>& piece);
   void sweep(absl::Time now);
@@ -128,6 +130,8 @@ class HttpClient {
   bool is_closed_ = false;  ///< and its grace is over
   bool is_missed_ = false;  ///< somebody asked while the breaker was open
   bool is_probing_ = false;
+  std::string missed_path_;  ///< what was asked for then, last
+  uint32_t probes_ = 0;
   std::string trouble_;
   std::minstd_rand random_;
 

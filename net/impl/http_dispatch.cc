@@ -222,7 +222,10 @@ void HttpClient::probe(absl::Time now) {
   is_missed_ = false;
   is_probing_ = true;
   const absl::Time deadline = now + settings_.connect_timeout + settings_.stall_timeout;
-  const auto job = std::make_shared<HttpAsk>(settings_.probe, 0, deadline,
+  // In turns what somebody asks for and what is always there: either may fail while others do not.
+  HttpRequest request = settings_.probe;
+  if (probes_++ % 2 == 0) request.path = missed_path_;
+  const auto job = std::make_shared<HttpAsk>(std::move(request), 0, deadline,
                                              [](const absl::StatusOr<HttpAnswer>& /*answer*/) {});
   job->is_probe = true;
   start(job, now);

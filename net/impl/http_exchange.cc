@@ -150,7 +150,7 @@ void HttpExchange::set_limits() {
 
 std::optional<HttpFailure> HttpExchange::set_headers() {
   std::vector<std::string> lines = request_.headers;
-  lines.emplace_back("Accept-Encoding: identity");
+  if (!settings_.takes_encodings) lines.emplace_back("Accept-Encoding: identity");
   if (with_credentials_ && settings_.auth != nullptr) {
     const absl::StatusOr<HttpCredentials> credentials = settings_.auth->credentials();
     if (!credentials.ok()) return HttpFailure{credentials.status(), HttpFailure::Again::kFew};
@@ -201,8 +201,8 @@ bool HttpExchange::begin() {
     is_discarded_ = true;
     return true;
   }
-  if (!head_.content_encoding.empty() && head_.content_encoding != "identity" &&
-      head_.status < 300) {
+  const bool is_encoded = !head_.content_encoding.empty() && head_.content_encoding != "identity";
+  if (is_encoded && !settings_.takes_encodings && head_.status < 300) {
     own_ = dead_end("the server sends its reply encoded, which was not asked for: other bytes");
     return false;
   }

@@ -36,6 +36,8 @@ struct HttpSettings {
   bool private_redirects = false;
   std::shared_ptr<HttpAuth> auth;  ///< may be null
   HttpRequest probe;               ///< what shows that a server is there
+  /// An encoding is how the bytes are stored, and they are read so; nothing is said of encodings.
+  bool takes_encodings = false;
 };
 
 struct CurlEasyDeleter {

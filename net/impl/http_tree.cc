@@ -22,7 +22,7 @@ namespace blobcache::net {
 namespace {
 
 /// A listing of as many names as are shown has less.
-constexpr size_t kMostIndexBytes = size_t{32} << 20;
+constexpr size_t kMostIndexBytes = size_t{16} << 20;
 
 HttpSettings settings_of(const HttpOriginOptions& options, const base::HttpUrl& url) {
   HttpSettings settings;

@@ -49,6 +49,9 @@ HttpSettings s3_settings(const S3OriginOptions& options, const base::S3Url& url,
   settings.private_redirects = options.private_redirects;
   settings.auth =
       std::make_shared<S3Auth>(options.region, options.credentials_file, options.profile);
+  // An object's encoding is what who put it said of it; its bytes, size and ETag are as they are.
+  // Nor is an Accept-Encoding sent, which would be signed, and some proxies change it.
+  settings.takes_encodings = true;
   settings.probe.is_head = true;
   settings.probe.path = bucket_path;
   return settings;
