@@ -164,7 +164,7 @@ void HttpClient::admit_piece(const std::shared_ptr<HttpPiece>& piece) {
   const absl::Time now = absl::Now();
   // What the limit takes is no fault of the server's.
   piece->start = now + limiter_.take(now, piece->into.size());
-  piece->deadline = piece->start + settings_.request_timeout;
+  piece->timeout = settings_.request_timeout;
   pieces_.push_back(piece);
 }
 
@@ -236,8 +236,13 @@ void HttpClient::sweep(absl::Time now) {
     job->expire(by);
   }
   for (const auto& job : waiting_) job->expire(std::max(by, job->not_before));
+  for (const auto& exchange : active_) {
+    const auto* const range = dynamic_cast<const HttpRangeJob*>(&exchange->job());
+    if (range != nullptr) last_done_ = std::max(last_done_, range->last_done());
+  }
   for (const auto& piece : pieces_) {
-    if (by < piece->deadline) continue;
+    // As long as those before it get on it waits, however slow they are.
+    if (by - std::max(piece->start, last_done_) < piece->timeout) continue;
     const bool is_held = hold_until_ > now;
     piece->finish(base::error(absl::StatusCode::kUnavailable,
                               fmt::format("the bytes could not be asked for in time{}{}",

@@ -124,6 +124,7 @@ class HttpClient {
   std::vector<std::unique_ptr<HttpExchange>> active_;
   std::vector<CurlEasy> idle_;
   absl::Time hold_until_ = absl::InfinitePast();
+  absl::Time last_done_ = absl::InfinitePast();  ///< when bytes last came that somebody waited for
   absl::Time next_sweep_ = absl::InfinitePast();
   absl::Time end_by_ = absl::InfiniteFuture();
   bool is_stopped_ = false;

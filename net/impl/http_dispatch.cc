@@ -158,6 +158,9 @@ bool HttpClient::collect(absl::Time now) {
 void HttpClient::conclude(HttpExchange& exchange, absl::Time now) {
   const std::shared_ptr<HttpJob>& job = exchange.shared_job();
   const std::optional<HttpFailure>& outcome = exchange.outcome();
+  if (const HttpRangeJob* const range = range_of(exchange)) {
+    last_done_ = std::max(last_done_, range->last_done());
+  }
   ++vitals_->requests;
   if (!outcome) return server_answered();
   if (!outcome->status.ok()) return failed(job, *outcome, now);

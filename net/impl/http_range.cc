@@ -7,6 +7,7 @@
 #include <iterator>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "base/http_url.h"
 #include "base/status.h"
 
@@ -50,6 +51,7 @@ void HttpRangeJob::join(std::shared_ptr<HttpPiece> piece) {
       std::upper_bound(pieces_.begin(), pieces_.end(), piece,
                        [](const auto& a, const auto& b) { return a->offset < b->offset; });
   pieces_.insert(place, std::move(piece));
+  start_clocks();
   const std::vector<std::byte> ahead = std::exchange(ahead_, {});
   deliver(ahead);
 }
@@ -57,6 +59,14 @@ void HttpRangeJob::join(std::shared_ptr<HttpPiece> piece) {
 bool HttpRangeJob::is_wanted() const {
   return std::any_of(pieces_.begin(), pieces_.end(),
                      [](const auto& piece) { return !piece->is_over; });
+}
+
+/// Waiting for a place was no fault of theirs.
+void HttpRangeJob::start_clocks() {
+  const absl::Time now = absl::Now();
+  for (const auto& piece : pieces_) {
+    if (!std::exchange(piece->is_asked_for, true)) piece->start = now;
+  }
 }
 
 void HttpRangeJob::drop_finished() {
@@ -67,6 +77,7 @@ HttpRequest HttpRangeJob::request() {
   is_whole_ = false;
   ahead_.clear();
   std::erase_if(pieces_, [](const auto& piece) { return piece->is_over; });
+  start_clocks();
   HttpRequest request;
   request.path = target_->path;
   request.headers = target_->version.conditions();
@@ -185,6 +196,7 @@ void HttpRangeJob::deliver(absl::Span<const std::byte> bytes) {
     bytes.remove_prefix(step);
     if (piece->filled == piece->into.size()) {
       pieces_.pop_front();
+      last_done_ = absl::Now();
       piece->finish(absl::OkStatus());
     }
   }
@@ -209,7 +221,9 @@ void HttpRangeJob::fail(const absl::Status& why) {
 
 void HttpRangeJob::expire(absl::Time now) {
   for (const auto& piece : pieces_) {
-    if (piece->is_over || now < piece->deadline) continue;
+    // As long as those before it come one by one, its turn comes, too.
+    const absl::Time since = std::max(piece->start, last_done_);
+    if (piece->is_over || now - since < piece->timeout) continue;
     piece->finish(base::error(
         absl::StatusCode::kUnavailable,
         fmt::format("the bytes did not come in time{}{}", trouble.empty() ? "" : ": ", trouble)));

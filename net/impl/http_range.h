@@ -40,8 +40,11 @@ struct HttpPiece {
   uint64_t offset = 0;
   absl::Span<std::byte> into;
   page::Source::FetchDone done;
-  absl::Time start;     ///< not to be asked for before
-  absl::Time deadline;  ///< to be there by
+  absl::Time start;  ///< not to be asked for before; from when it is, when that was first
+  absl::Duration
+      timeout;  ///< how long it may take from `start` on, or from the last that came before
+
+  bool is_asked_for = false;
 
   size_t filled = 0;
   bool is_over = false;
@@ -78,8 +81,8 @@ class HttpRangeJob final : public HttpJob {
   /// The reply goes on, and nobody wants its bytes now.
   [[nodiscard]] bool is_idle() const { return is_whole_ && !is_wanted(); }
   [[nodiscard]] const HttpTarget& target() const { return *target_; }
-  /// No further piece can join.
-  void close() { is_whole_ = false; }
+  /// When a piece was last brought whole; InfinitePast() for none yet.
+  [[nodiscard]] absl::Time last_done() const { return last_done_; }
 
   [[nodiscard]] HttpRequest request() override;
   [[nodiscard]] std::optional<HttpFailure> begin(const HttpHead& head, absl::Time now) override;
@@ -95,9 +98,11 @@ class HttpRangeJob final : public HttpJob {
   [[nodiscard]] HttpFailure changed(const std::string& why);
   void deliver(absl::Span<const std::byte> bytes);
   void drop_finished();
+  void start_clocks();
 
   const std::shared_ptr<HttpTarget> target_;
   std::deque<std::shared_ptr<HttpPiece>> pieces_;  ///< by offset
+  absl::Time last_done_ = absl::InfinitePast();
   uint64_t asked_first_ = 0;
   uint64_t asked_end_ = 0;
 

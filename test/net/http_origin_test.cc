@@ -329,6 +329,40 @@ TEST_CASE("s3 origin: pages of a listing, signed; an old version is read on by i
   CHECK((*origin)->url_of("a b") == "s3://bucket/p/a%20b");
 }
 
+TEST_CASE("http origin: to wait behind others that get on is no reason to fail; nothing is") {
+  const std::string content = content_of(1 << 20);
+  std::atomic<bool> is_slow = true;
+  absl::Notification go;
+  HttpServer server([&](const TestRequest& request) {
+    if (request.method == "GET" && is_slow) absl::SleepFor(absl::Milliseconds(300));
+    if (request.method == "GET" && !is_slow) go.WaitForNotification();
+    return served(request, content, "ETag: \"a\"\r\n");
+  });
+  HttpOriginOptions options = options_for(server);
+  options.connections = 1;
+  options.request_timeout = absl::Seconds(1);
+  const std::shared_ptr<tree::Origin> origin = origin_of(options);
+  const tree::OriginFile file = opened(*origin, "f");
+  const auto start_all = [&] {
+    std::vector<std::shared_ptr<Fetched>> all;
+    // Not adjacent, so each is a request.
+    for (size_t i = 0; i < 7; ++i) {
+      all.push_back(Fetched::start(*file.version.source, i * 65536, 4096));
+    }
+    return all;
+  };
+  const auto slow = start_all();
+  for (size_t i = 0; i < slow.size(); ++i) {
+    CHECK(slow[i]->wait().ok());
+    CHECK(slow[i]->has(content, i * 65536));
+  }
+  is_slow = false;
+  const absl::Time before = absl::Now();
+  for (const auto& each : start_all()) CHECK(absl::IsUnavailable(each->wait()));
+  CHECK(absl::Now() - before < absl::Seconds(20));
+  go.Notify();
+}
+
 TEST_CASE("http origin: a proxy is asked for everything, and never the host itself") {
   const std::string content = content_of(5000);
   HttpServer proxy(
