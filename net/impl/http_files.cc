@@ -14,6 +14,18 @@
 
 namespace blobcache::net {
 
+namespace {
+
+/// What a path that is remembered takes, about.
+size_t bytes_of(const std::pair<std::string, HttpFound>& seen) {
+  constexpr size_t kOfEach = 256;
+  const HttpVersion& version = seen.second.version;
+  return kOfEach + 2 * seen.first.size() + version.etag.size() + version.last_modified.size() +
+         version.version_id.size();
+}
+
+}  // namespace
+
 std::string_view last_part(std::string_view path) {
   const size_t slash = path.rfind('/');
   return slash == std::string_view::npos ? path : path.substr(slash + 1);
@@ -55,19 +67,20 @@ absl::StatusOr<HttpFound> HttpFiles::remember(std::string_view path,
     if (at == by_path_.end()) return found;
     return at->second->second;
   }
-  if (at != by_path_.end()) {
-    seen_.erase(at->second);
-    by_path_.erase(at);
-  }
+  if (at != by_path_.end()) forget(at->second);
   const bool is_told = found.ok() && (found->is_folder || found->version.is_strong());
   if (!is_told) return found;
   seen_.emplace_front(name, *found);
   by_path_[name] = seen_.begin();
-  if (seen_.size() > kMostRemembered) {
-    by_path_.erase(seen_.back().first);
-    seen_.pop_back();
-  }
+  seen_bytes_ += bytes_of(seen_.front());
+  while (seen_bytes_ > kMostRemembered) forget(std::prev(seen_.end()));
   return found;
+}
+
+void HttpFiles::forget(Seen::iterator seen) {
+  seen_bytes_ -= bytes_of(*seen);
+  by_path_.erase(seen->first);
+  seen_.erase(seen);
 }
 
 tree::OriginEntry HttpFiles::entry(std::string_view path, const HttpFound& found) const {

@@ -29,14 +29,14 @@ struct HttpFound {
 
 /// What has been seen of an origin, and is open of it: makes the tree's entries and sources.
 ///
-/// Remembers what each path was when it was last seen, up to kMostRemembered paths: while the
+/// Remembers what each path was when it was last seen, up to kMostRemembered bytes: while the
 /// server is away that is told, so that the bytes that are here can be opened. Only folders and
 /// versions with a strong validator are told so.
 ///
 /// Thread-safe.
 class HttpFiles {
  public:
-  static constexpr size_t kMostRemembered = size_t{1} << 14;
+  static constexpr size_t kMostRemembered = size_t{16} << 20;
 
   /// `place` is what lasting keys are made of: type, origin and url.
   HttpFiles(std::shared_ptr<HttpClient> client, std::string place);
@@ -52,6 +52,8 @@ class HttpFiles {
  private:
   using Seen = std::list<std::pair<std::string, HttpFound>>;
 
+  void forget(Seen::iterator seen) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   const std::shared_ptr<HttpClient> client_;
   const std::string place_;
   absl::Mutex mutex_;
@@ -59,6 +61,7 @@ class HttpFiles {
   std::map<std::string, std::weak_ptr<HttpSource>, std::less<>> open_ ABSL_GUARDED_BY(mutex_);
   Seen seen_ ABSL_GUARDED_BY(mutex_);  ///< the last one first
   absl::flat_hash_map<std::string, Seen::iterator> by_path_ ABSL_GUARDED_BY(mutex_);
+  size_t seen_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 [[nodiscard]] tree::OriginEntry http_folder(std::string_view path);

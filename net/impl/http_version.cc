@@ -23,7 +23,8 @@ constexpr int kPartialContent = 206;
 bool HttpVersion::is_strong() const {
   // Quotes inside, or bytes that end a header, are no ETag that could be sent back.
   const std::string_view tag = etag;
-  if (tag.size() < 3 || !tag.starts_with('"') || !tag.ends_with('"')) return false;
+  if (tag.size() < 3 || tag.size() > kMostEtag || !tag.starts_with('"') || !tag.ends_with('"'))
+    return false;
   return std::all_of(tag.begin() + 1, tag.end() - 1, [](char c) {
     const auto byte = static_cast<unsigned char>(c);
     return c != '"' && byte > 0x20 && byte != 0x7f;

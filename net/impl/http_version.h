@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -13,6 +14,8 @@ namespace blobcache::net {
 
 /// Which version of a file a server told of: its size, and by what it is known again. Value type.
 struct HttpVersion {
+  static constexpr size_t kMostEtag = size_t{1} << 10;
+
   uint64_t size_bytes = 0;
   std::string etag;           ///< as the server wrote it; "" for none
   std::string last_modified;  ///< the same
@@ -22,7 +25,7 @@ struct HttpVersion {
     return a.size_bytes == b.size_bytes && a.etag == b.etag && a.last_modified == b.last_modified;
   }
 
-  /// A strong ETag: the same one means the same bytes, for ever.
+  /// A strong ETag of at most kMostEtag bytes: the same one means the same bytes, for ever.
   [[nodiscard]] bool is_strong() const;
   /// InfinitePast() where the server did not tell, or not in a way that can be read.
   [[nodiscard]] absl::Time modified() const;

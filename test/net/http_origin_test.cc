@@ -20,6 +20,9 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/http_url.h"
+#include "net/impl/http_client.h"
+#include "net/impl/http_files.h"
 #include "net/s3_origin.h"
 #include "store/page/source.h"
 #include "store/tree/origin.h"
@@ -378,6 +381,30 @@ TEST_CASE("http origin: a proxy is asked for everything, and never the host itse
   for (const TestRequest& each : proxy.requests()) {
     CHECK(each.target == "http://nowhere.invalid/folder/f");
   }
+}
+
+TEST_CASE("http files: what is remembered is bounded, and the last of it stays") {
+  HttpSettings settings;
+  settings.server = base::parse_http_url("http://127.0.0.1:1/").value();
+  settings.request_timeout = absl::Seconds(1);
+  const auto client = std::make_shared<HttpClient>(settings);
+  HttpFiles files(client, "place");
+  const absl::StatusOr<HttpFound> away = absl::UnavailableError("away");
+  const auto path = [](size_t i) { return fmt::format("{:04000}", i); };
+  const size_t most = HttpFiles::kMostRemembered / 8000 + 10;
+  for (size_t i = 0; i < most; ++i) {
+    CHECK(files.remember(path(i), HttpFound{false, {i, "\"a\"", "", ""}}).ok());
+  }
+  CHECK(absl::IsUnavailable(files.remember(path(0), away).status()));
+  CHECK(files.remember(path(most - 1), away).value().version.size_bytes == most - 1);
+  // What is gone, or has become weak, is not told any more.
+  CHECK(!files.remember(path(most - 1), absl::NotFoundError("gone")).ok());
+  CHECK(!files.remember(path(most - 1), away).ok());
+  CHECK(files.remember(path(most - 2), HttpFound{false, {1, "W/\"a\"", "", ""}}).ok());
+  CHECK(!files.remember(path(most - 2), away).ok());
+  CHECK(files.remember("folder", HttpFound{true, {}}).ok());
+  CHECK(files.remember("folder", away).value().is_folder);
+  client->end();
 }
 
 TEST_CASE("http origin: options that cannot be") {

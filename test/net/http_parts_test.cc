@@ -96,6 +96,7 @@ TEST_CASE("http version: which are strong, and what each asks for") {
        {"", "W/\"a\"", "a", "\"\"", "\"", "\"a\"b\"", "\"a b\"", "\"a\nb\""}) {
     CHECK_MESSAGE(!version(weak).is_strong(), weak);
   }
+  CHECK(!version("\"" + std::string(HttpVersion::kMostEtag, 'a') + "\"").is_strong());
   CHECK(version("\"a\"", date).conditions() ==
         std::vector<std::string>{"If-Match: \"a\"", "If-Range: \"a\""});
   CHECK(version("W/\"a\"", date).conditions() ==
