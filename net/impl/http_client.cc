@@ -133,6 +133,11 @@ void HttpClient::cancel(const std::shared_ptr<HttpPiece>& piece) {
   (void)post(task);
 }
 
+void HttpClient::hasten(const std::shared_ptr<HttpPiece>& piece) {
+  Task task = [piece] { piece->is_ahead = false; };
+  (void)post(task);
+}
+
 absl::Status HttpClient::given_up() const {
   return base::error(absl::StatusCode::kUnavailable,
                      fmt::format("the server is given up for now: {}", trouble_));

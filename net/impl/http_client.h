@@ -60,6 +60,8 @@ class HttpClient {
   /// `piece` needs no times; they are set here.
   void fetch(std::shared_ptr<HttpPiece> piece);
   void cancel(const std::shared_ptr<HttpPiece>& piece);
+  /// Somebody waits for it now.
+  void hasten(const std::shared_ptr<HttpPiece>& piece);
 
   [[nodiscard]] const std::shared_ptr<HttpVitals>& vitals() const { return vitals_; }
   [[nodiscard]] const HttpSettings& settings() const { return settings_; }
@@ -89,6 +91,9 @@ class HttpClient {
   void drop_unwanted(absl::Time now);
   void dispatch(absl::Time now);
   [[nodiscard]] std::shared_ptr<HttpJob> next_job(absl::Time now);
+  /// Which of the first `most` pieces is next; `most`: none. What somebody waits for goes before
+  /// what nobody does, and finds a connection that is free.
+  [[nodiscard]] size_t next_piece(absl::Time now, size_t most) const;
   [[nodiscard]] std::shared_ptr<HttpJob> next_range(absl::Time now);
   void join_open_replies(absl::Time now);
   void probe(absl::Time now);

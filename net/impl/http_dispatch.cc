@@ -76,7 +76,7 @@ std::shared_ptr<HttpJob> HttpClient::next_job(absl::Time now) {
   return next_range(now);
 }
 
-std::shared_ptr<HttpJob> HttpClient::next_range(absl::Time now) {
+size_t HttpClient::next_piece(absl::Time now, size_t most) const {
   // Of a file that is only sent as a whole one reply at a time is read.
   const auto is_read = [this](const HttpTarget* target) {
     return target->is_rangeless &&
@@ -85,11 +85,20 @@ std::shared_ptr<HttpJob> HttpClient::next_range(absl::Time now) {
              return range != nullptr && &range->target() == target && range->is_wanted();
            });
   };
-  const size_t most = std::min(pieces_.size(), kLookAhead);
-  size_t first = 0;
-  while (first < most && (pieces_[first]->start > now || is_read(pieces_[first]->target.get()))) {
-    ++first;
+  const bool has_spare = settings_.connections == 1 || active_.size() + 1 < settings_.connections;
+  size_t first_ahead = most;
+  for (size_t i = 0; i < most; ++i) {
+    const HttpPiece& piece = *pieces_[i];
+    if (piece.start > now || is_read(piece.target.get())) continue;
+    if (!piece.is_ahead) return i;
+    if (has_spare) first_ahead = std::min(first_ahead, i);
   }
+  return first_ahead;
+}
+
+std::shared_ptr<HttpJob> HttpClient::next_range(absl::Time now) {
+  const size_t most = std::min(pieces_.size(), kLookAhead);
+  const size_t first = next_piece(now, most);
   if (first == most) return nullptr;
   auto job = std::make_shared<HttpRangeJob>(std::move(pieces_[first]));
   size_t last = first + 1;

@@ -45,6 +45,7 @@ struct HttpPiece {
       timeout;  ///< how long it may take from `start` on, or from the last that came before
 
   bool is_asked_for = false;
+  bool is_ahead = false;  ///< nobody waits for it yet
 
   size_t filled = 0;
   bool is_over = false;

@@ -26,8 +26,13 @@ class HttpSource final : public page::Source {
 
   [[nodiscard]] std::unique_ptr<Fetch> fetch(uint64_t offset, absl::Span<std::byte> into,
                                              FetchDone done) override;
+  [[nodiscard]] std::unique_ptr<Fetch> fetch_ahead(uint64_t offset, absl::Span<std::byte> into,
+                                                   FetchDone done) override;
 
  private:
+  [[nodiscard]] std::unique_ptr<Fetch> begin(uint64_t offset, absl::Span<std::byte> into,
+                                             FetchDone done, bool is_ahead);
+
   const std::shared_ptr<HttpClient> client_;
   const std::shared_ptr<HttpTarget> target_;
   const page::ObjectKey key_;

@@ -81,14 +81,17 @@ struct Fetched {
   absl::Status status;
   std::unique_ptr<page::Source::Fetch> fetch;
 
-  static std::shared_ptr<Fetched> start(page::Source& source, uint64_t offset, size_t bytes) {
+  static std::shared_ptr<Fetched> start(page::Source& source, uint64_t offset, size_t bytes,
+                                        bool is_ahead = false) {
     auto fetched = std::make_shared<Fetched>(bytes);
-    fetched->fetch = source.fetch(offset, absl::MakeSpan(fetched->buffer),
-                                  [fetched = fetched.get()](const absl::Status& status) {
-                                    if (++fetched->calls > 1) return;
-                                    fetched->status = status;
-                                    fetched->done.Notify();
-                                  });
+    auto tell = [fetched = fetched.get()](const absl::Status& status) {
+      if (++fetched->calls > 1) return;
+      fetched->status = status;
+      fetched->done.Notify();
+    };
+    const auto into = absl::MakeSpan(fetched->buffer);
+    fetched->fetch = is_ahead ? source.fetch_ahead(offset, into, std::move(tell))
+                              : source.fetch(offset, into, std::move(tell));
     return fetched;
   }
   [[nodiscard]] absl::Status wait() {
@@ -182,6 +185,37 @@ TEST_CASE("http origin: what is adjacent and waits is one request; a short reply
   CHECK(ranges ==
         std::vector<std::string>{"bytes=0-262143", "bytes=262144-1048575", "bytes=300001-1048575"});
   CHECK(origin->health().bytes_read == content.size());
+}
+
+TEST_CASE("http origin: what nobody waits for leaves a connection to those who do") {
+  const std::string content = content_of(1 << 20);
+  absl::Notification go;
+  HttpServer server([&](const TestRequest& request) {
+    if (request.method == "GET" && !request.header("range").starts_with("bytes=9")) {
+      go.WaitForNotification();
+    }
+    return served(request, content, "ETag: \"a\"\r\n");
+  });
+  HttpOriginOptions options = options_for(server);
+  options.connections = 2;
+  const std::shared_ptr<tree::Origin> origin = origin_of(options);
+  const tree::OriginFile file = opened(*origin, "f");
+  std::vector<std::shared_ptr<Fetched>> ahead;
+  for (const uint64_t offset : {0, 8192, 16384, 24576}) {  // not adjacent
+    ahead.push_back(Fetched::start(*file.version.source, offset, 4096, /*is_ahead=*/true));
+  }
+  REQUIRE(test::eventually([&] { return server.count("GET") == 1; }));
+  // It goes past all of them, and is answered while the first of them is not.
+  const auto waited = Fetched::start(*file.version.source, 90112, 4096);
+  CHECK(waited->wait().ok());
+  CHECK(waited->has(content, 90112));
+  CHECK(server.count("GET") == 2);
+  // Somebody has come for the last one: it is the next.
+  ahead.back()->fetch->hasten();
+  CHECK(test::eventually([&] { return server.count("GET") == 3; }));
+  CHECK(server.requests().back().header("range") == "bytes=24576-28671");
+  go.Notify();
+  for (const auto& each : ahead) CHECK(each->wait().ok());
 }
 
 TEST_CASE("http origin: who cancels is told so once, and the others get their bytes") {
