@@ -191,8 +191,8 @@ TEST_CASE("problems come in the order of the file, and a message is one short li
 }
 
 TEST_CASE("what this version does not serve is refused, never ignored") {
-  CHECK(problem("[[origin]]\nname = \"hub\"\ntype = \"dir\"\n")
-            .find("serves no origins of this type") != std::string::npos);
+  CHECK(problem("[[origin]]\nname = \"hub\"\ntype = \"ftp\"\n").find("is no type of origin") !=
+        std::string::npos);
   CHECK(problem("[cluster]\nregistry = \"redis://h:1/0\"").find("serves no cluster") !=
         std::string::npos);
   CHECK(problem("[cluster]\npeers = [\"b=tcp:192.0.2.2:7440\"]") ==
