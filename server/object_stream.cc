@@ -11,6 +11,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "base/status.h"
+#include "store/page/no_readahead.h"
 
 namespace blobcache::server {
 namespace {
@@ -58,6 +59,8 @@ class Stream {
     const uint64_t length = std::min(page::Object::kMaxRead, end_ - next_);
     auto part = std::make_shared<Part>();
     parts_.push_back(part);
+    // What is beyond the range nobody has asked for.
+    const page::NoReadahead whole;
     part->read = object_.read(next_, length,
                               [part, shared = shared_](absl::StatusOr<page::PinnedRange> answer) {
                                 const absl::MutexLock lock(&shared->mutex);
