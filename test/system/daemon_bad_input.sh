@@ -38,8 +38,8 @@ file_refused '2: nbd\.listen: bad address' '[nbd]' 'listen = ["127.0.0.1:10809"]
 file_refused '2: nbd\.listen: tcp:0\.0\.0\.0:10809 lets other machines in' '[nbd]' 'listen = ["tcp:0.0.0.0:10809"]'
 file_refused '2: grpc\.listen: tcp:\[::\]:7440 lets other machines in' '[grpc]' 'listen = ["tcp:[::]:7440"]'
 file_refused '2: metrics\.listen: tcp:0\.0\.0\.0:9440 lets other machines in' '[metrics]' 'listen = "0.0.0.0:9440"'
-file_refused '3: origin\.type: "http": this version serves no origins of this type' '[[origin]]' 'name = "hub"' \
-  'type = "http"'
+file_refused '3: origin\.type: "ftp" is no type of origin' '[[origin]]' 'name = "hub"' 'type = "ftp"'
+file_refused '1: origin\.url: is needed' '[[origin]]' 'name = "hub"' 'type = "http"'
 file_refused '1: origin\.url: is needed' '[[origin]]' 'name = "hub"' 'type = "nbd"'
 file_refused '4: origin\.url: an NBD url: only nbd' '[[origin]]' 'name = "hub"' 'type = "nbd"' 'url = "http://h/"'
 file_refused '2: cluster\.peers: this version' '[cluster]' 'peers = ["b=tcp:192.0.2.2:7440"]'
