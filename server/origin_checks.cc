@@ -29,7 +29,6 @@ namespace {
 
 using base::ListenAddress;
 
-
 /// An address that is written as a number, without its text's variants.
 std::optional<std::string> binary(const std::string& host) {
   std::array<char, sizeof(in6_addr)> bytes{};

@@ -22,11 +22,12 @@ constexpr std::array kOriginKeys = {
                              "Where it is: an NBD server or one export of it, a folder of an HTTP "
                              "server, or a bucket or a folder of it"),
     absolute(origin_row<&Origin::path>("path", "Which directory it is, of type dir")),
-    between(1, 16,
-            origin_row<&Origin::connections>(
-                "connections",
-                "How many connections an export is read over at most, or how many requests or reads "
-                "are under way at a time")),
+    between(
+        1, 16,
+        origin_row<&Origin::connections>(
+            "connections",
+            "How many connections an export is read over at most, or how many requests or reads "
+            "are under way at a time")),
     origin_row<&Origin::read_only>("read_only",
                                    "Whether its exports are files, or writable images"),
     origin_row<&Origin::immutable>(

@@ -193,7 +193,8 @@ TEST_CASE("origins: a directory has a path and nothing of a server's") {
   CHECK(problems("[[origin]]\nname = \"a\"\ntype = \"dir\"") ==
         "t.toml:1: origin.path: is needed\n");
   CHECK(wrong_directory("", "relative").starts_with("t.toml:8: origin.path: "));
-  CHECK(wrong("path = \"/x\"") == "t.toml:5: origin.path: says nothing of an origin of type \"nbd\"\n");
+  CHECK(wrong("path = \"/x\"") ==
+        "t.toml:5: origin.path: says nothing of an origin of type \"nbd\"\n");
   for (const char* line : {"url = \"nbd://h\"", "immutable = true", "connect_timeout = \"3s\"",
                            "tls_certificates = \"/c\"", "tls_psk = \"/c\""}) {
     const std::string key = std::string(line).substr(0, std::string(line).find(' '));
