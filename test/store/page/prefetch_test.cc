@@ -150,7 +150,7 @@ TEST_CASE("prefetch: so do readers that block, and those with rings of their own
       PinnedRange range;
       if (object->try_read(at, 64 * 1024, range)) continue;
       ++missed;
-      bool done = false;
+      std::atomic<bool> done{false};
       {
         const AllowBlocking allow(blocks);
         const ThreadRing::Scope scope(ring);
