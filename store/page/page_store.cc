@@ -42,22 +42,30 @@ uint64_t idle_extent_bytes(uint64_t memory_bytes) {
 
 class PageStoreImpl final : public PageStore {
  public:
-  PageStoreImpl(std::unique_ptr<Counters> counters, std::unique_ptr<PrefetchLedger> ledger,
-                std::unique_ptr<FlightTable> flights, std::unique_ptr<MemoryTier> memory,
-                std::unique_ptr<DiskTier> disk, std::unique_ptr<ObjectTable> objects,
-                std::unique_ptr<DiskCache> cache, const PageStoreOptions& options)
-      : counters_(std::move(counters)),
-        ledger_(std::move(ledger)),
-        flights_(std::move(flights)),
-        memory_(std::move(memory)),
-        disk_(std::move(disk)),
-        objects_(std::move(objects)),
+  /// What can fail to be made, and what that needs.
+  struct Parts {
+    std::unique_ptr<Counters> counters = std::make_unique<Counters>();
+    std::unique_ptr<PrefetchLedger> ledger = std::make_unique<PrefetchLedger>(*counters);
+    std::unique_ptr<FlightTable> flights = std::make_unique<FlightTable>();
+    std::unique_ptr<MemoryTier> memory;
+    std::unique_ptr<DiskTier> disk;
+    std::unique_ptr<ObjectTable> objects;
+    std::unique_ptr<DiskCache> cache;
+  };
+
+  PageStoreImpl(Parts parts, const PageStoreOptions& options)
+      : counters_(std::move(parts.counters)),
+        ledger_(std::move(parts.ledger)),
+        flights_(std::move(parts.flights)),
+        memory_(std::move(parts.memory)),
+        disk_(std::move(parts.disk)),
+        objects_(std::move(parts.objects)),
         content_hash_(options.content_hash),
         repairer_(std::make_unique<MapRepairer>(*disk_, content_hash_)),
         maps_(map_cache_bytes(options.memory_bytes), *flights_, *disk_, *repairer_),
         admission_(admission_places(options.memory_bytes)),
         memory_bytes_(options.memory_bytes),
-        cache_(std::move(cache)),
+        cache_(std::move(parts.cache)),
         prefetcher_(options.prefetch, options.memory_bytes, *ledger_),
         core_{*counters_, *flights_, *memory_, *disk_,      maps_,         admission_,
               *cache_,    verifier_, *ledger_, prefetcher_, live_objects_, extent_bytes_} {
@@ -273,19 +281,15 @@ absl::StatusOr<std::unique_ptr<PageStore>> PageStore::open(const PageStoreOption
                                                   base::format_size(options.memory_bytes),
                                                   base::format_size(kMinMemory)));
   }
-  auto counters = std::make_unique<Counters>();
-  auto ledger = std::make_unique<PrefetchLedger>(*counters);
-  auto flights = std::make_unique<FlightTable>();
+  PageStoreImpl::Parts parts;
   const uint64_t frames = options.memory_bytes - map_cache_bytes(options.memory_bytes);
   BLOBCACHE_ASSIGN_OR_RETURN(
-      auto memory, MemoryTier::create(frames, options.eviction, options.prefetch.stale_after,
-                                      *flights, *ledger, *counters));
-  BLOBCACHE_ASSIGN_OR_RETURN(auto disk, DiskTier::open(options, *counters));
-  auto objects = std::make_unique<ObjectTable>(idle_extent_bytes(options.memory_bytes));
-  BLOBCACHE_ASSIGN_OR_RETURN(auto cache, DiskCache::create(options, *disk, *objects));
-  return std::make_unique<PageStoreImpl>(std::move(counters), std::move(ledger), std::move(flights),
-                                         std::move(memory), std::move(disk), std::move(objects),
-                                         std::move(cache), options);
+      parts.memory, MemoryTier::create(frames, options.eviction, options.prefetch.stale_after,
+                                       *parts.flights, *parts.ledger, *parts.counters));
+  BLOBCACHE_ASSIGN_OR_RETURN(parts.disk, DiskTier::open(options, *parts.counters));
+  parts.objects = std::make_unique<ObjectTable>(idle_extent_bytes(options.memory_bytes));
+  BLOBCACHE_ASSIGN_OR_RETURN(parts.cache, DiskCache::create(options, *parts.disk, *parts.objects));
+  return std::make_unique<PageStoreImpl>(std::move(parts), options);
 }
 
 }  // namespace blobcache::page

@@ -201,7 +201,7 @@ TEST_CASE("http origin: what nobody waits for leaves a connection to those who d
   const std::shared_ptr<tree::Origin> origin = origin_of(options);
   const tree::OriginFile file = opened(*origin, "f");
   std::vector<std::shared_ptr<Fetched>> ahead;
-  for (const uint64_t offset : {0, 8192, 16384, 24576}) {  // not adjacent
+  for (const uint64_t offset : {0U, 8192U, 16384U, 24576U}) {  // not adjacent
     ahead.push_back(Fetched::start(*file.version.source, offset, 4096, /*is_ahead=*/true));
   }
   REQUIRE(test::eventually([&] { return server.count("GET") == 1; }));
