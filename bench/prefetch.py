@@ -96,7 +96,7 @@ scgi_temp_path {conf}.scgi; server {{ listen 127.0.0.1:{self.port}; root {self.f
             command += (["--next"] if i else []) + ["-s", "-r", f"{i * part}-{end}", "-o", "/dev/null",
                                                     f"http://127.0.0.1:{port}/{name}"]
         started = time.monotonic()
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
         return size / (time.monotonic() - started) / 1e6
 
 
