@@ -156,6 +156,9 @@ std::optional<HttpFailure> HttpExchange::set_headers() {
     if (!credentials.ok()) return HttpFailure{credentials.status(), HttpFailure::Again::kFew};
     lines.insert(lines.end(), credentials->headers.begin(), credentials->headers.end());
     if (!credentials->signature.empty()) {
+      // libcurl 8 signs no path that it may not put in order. There is nothing to be put in order:
+      // no name of the tree is "." or "..".
+      set(easy(), CURLOPT_PATH_AS_IS, 0L);
       set(easy(), CURLOPT_AWS_SIGV4, credentials->signature.c_str());
       set(easy(), CURLOPT_USERNAME, credentials->key_id.c_str());
       set(easy(), CURLOPT_PASSWORD, credentials->secret_key.c_str());
