@@ -6,6 +6,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/time/clock.h"
 #include "store/page/impl/object_impl.h"
+#include "store/page/monotonic_clock.h"
 
 namespace blobcache::page {
 namespace {
@@ -99,7 +100,7 @@ bool MemoryTier::evict_waiting(bool only_stale) {
   for (uint32_t frame = waiting_.oldest(); frame != SlotQueue::kNone && looked < kMaxPinnedVictims;
        ++looked) {
     const int64_t waited_ns =
-        only_stale ? absl::GetCurrentTimeNanos() - waits_since_ns_[frame] : stale_after_ns_;
+        only_stale ? monotonic_ns() - waits_since_ns_[frame] : stale_after_ns_;
     if (waited_ns < stale_after_ns_) return false;
     const uint32_t next = waiting_.newer(frame);
     if (Owner& owner = owners_[frame];
@@ -185,7 +186,7 @@ void MemoryTier::adopt(uint32_t frame, ObjectImpl& object, uint64_t extent, bool
   owners_[frame] = {&object, extent};
   object.frames().fetch_add(1, std::memory_order_relaxed);
   if (ahead) {
-    waits_since_ns_[frame] = absl::GetCurrentTimeNanos();
+    waits_since_ns_[frame] = monotonic_ns();
     waiting_.push(frame);
   } else {
     policy_->insert(frame, ExtentId{object.id(), extent}.hash());

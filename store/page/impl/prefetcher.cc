@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "store/page/allow_blocking.h"
 #include "store/page/geometry.h"
 #include "store/page/impl/object_impl.h"
 #include "store/page/impl/read_operation.h"
 #include "store/page/impl/store_core.h"
+#include "store/page/monotonic_clock.h"
 #include "store/page/no_readahead.h"
 #include "store/page/thread_ring.h"
 
@@ -38,7 +38,7 @@ uint64_t Prefetcher::room_for(PrefetchLedger::From from) const {
 
 void Prefetcher::on_read(StoreCore& core, ObjectImpl& object, Readahead::Read read) {
   if (NoReadahead::is_set()) return;
-  read.now_ns = absl::GetCurrentTimeNanos();
+  read.now_ns = monotonic_ns();
   const auto room = [this, &core, from = object.comes_from()] {
     if (ledger_.unread_bytes() > budget_ / 2) core.memory.drop_stale();
     return room_for(from);
@@ -68,9 +68,9 @@ void Prefetcher::bring(StoreCore& core, const std::shared_ptr<ObjectImpl>& objec
                object->size_bytes());
   for (uint64_t at = stretch.offset / kPageSize * kPageSize; at < end;) {
     const uint64_t stop = std::min(end, (at / Object::kMaxRead + 1) * Object::kMaxRead);
-    const int64_t begun_ns = absl::GetCurrentTimeNanos();
+    const int64_t begun_ns = monotonic_ns();
     auto done = [object, begun_ns](const absl::StatusOr<PinnedRange>& range) {
-      const int64_t now_ns = absl::GetCurrentTimeNanos();
+      const int64_t now_ns = monotonic_ns();
       ObjectReadahead& state = object->readahead(Readahead::kFirstWindow);
       const absl::MutexLock lock(&state.mutex);
       if (range.ok()) {
