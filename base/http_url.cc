@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "base/listen_address.h"
 #include "base/status.h"
+#include "base/url_escape.h"
 
 namespace blobcache::base {
 
@@ -24,13 +25,6 @@ constexpr uint16_t kHttpsPort = 443;
 
 absl::Status bad_http_url(std::string_view why) {
   return error(absl::StatusCode::kInvalidArgument, fmt::format("an HTTP url: {}", why));
-}
-
-int hex_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
 }
 
 std::string lower_case(std::string_view text) {
@@ -87,38 +81,6 @@ std::string HttpUrl::to_string() const { return server() + path; }
 
 bool HttpUrl::is_loopback() const {
   return ListenAddress{ListenAddress::Kind::kTcp, "", host, port}.is_local();
-}
-
-std::string escape_url(std::string_view bytes, bool keep_slashes) {
-  constexpr std::string_view kPlain = "-._~";
-  std::string out;
-  for (const char c : bytes) {
-    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-    if (letter || kPlain.find(c) != std::string_view::npos || (keep_slashes && c == '/')) {
-      out += c;
-    } else {
-      out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
-    }
-  }
-  return out;
-}
-
-std::optional<std::string> unescape_url(std::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    char c = text[i];
-    if (c == '%') {
-      if (i + 2 >= text.size()) return std::nullopt;
-      const int high = hex_value(text[i + 1]);
-      const int low = hex_value(text[i + 2]);
-      if (high < 0 || low < 0) return std::nullopt;
-      c = static_cast<char>(high * 16 + low);
-      i += 2;
-    }
-    if (c == '\0') return std::nullopt;
-    out += c;
-  }
-  return out;
 }
 
 absl::StatusOr<HttpUrl> parse_http_url(std::string_view text) {

@@ -33,11 +33,4 @@ struct HttpUrl {
 /// name, a query, a fragment, bad escapes, more than 8 KiB.
 [[nodiscard]] absl::StatusOr<HttpUrl> parse_http_url(std::string_view url);
 
-/// Bytes as a URL has them: all but letters, digits and "-._~" escaped, upper-case digits. Slashes
-/// stay when `keep_slashes`.
-[[nodiscard]] std::string escape_url(std::string_view bytes, bool keep_slashes);
-
-/// The reverse; absent for a bad escape and for NUL. A plus sign is one.
-[[nodiscard]] std::optional<std::string> unescape_url(std::string_view text);
-
 }  // namespace blobcache::base

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/status.h"
+#include "base/url_escape.h"
 
 namespace blobcache::base {
 
@@ -22,32 +23,6 @@ constexpr size_t kMaxSocketBytes = 107;   // what sockaddr_un has room for
 
 absl::Status bad(std::string_view why) {
   return error(absl::StatusCode::kInvalidArgument, fmt::format("an NBD url: {}", why));
-}
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-/// Nothing for a bad escape, and for NUL, which no name and no path has.
-std::optional<std::string> unescape(std::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    char c = text[i];
-    if (c == '%') {
-      if (i + 2 >= text.size()) return std::nullopt;
-      const int high = hex_digit(text[i + 1]);
-      const int low = hex_digit(text[i + 2]);
-      if (high < 0 || low < 0) return std::nullopt;
-      c = static_cast<char>(high * 16 + low);
-      i += 2;
-    }
-    if (c == '\0') return std::nullopt;
-    out += c;
-  }
-  return out;
 }
 
 std::string escape(std::string_view text) {
@@ -82,7 +57,7 @@ absl::Status parse_user(std::string_view& authority, NbdUrl& url) {
     return bad("no password may stand in it; pre-shared keys are in the file of tls_psk");
   }
   if (!url.tls) return bad("only nbds has users");
-  std::optional<std::string> name = unescape(user);
+  std::optional<std::string> name = unescape_url(user);
   if (!name || name->empty()) return bad("the user's name cannot be");
   url.user = *std::move(name);
   return absl::OkStatus();
@@ -121,7 +96,7 @@ absl::Status parse_query(std::string_view query, bool unix_socket, NbdUrl& url) 
     if (key != "socket" || !unix_socket) {
       return bad(fmt::format("\"{}\" says nothing here", key));
     }
-    std::optional<std::string> path = unescape(value);
+    std::optional<std::string> path = unescape_url(value);
     if (!path || !path->starts_with('/') || path->size() > kMaxSocketBytes) {
       return bad("socket= is not an absolute path of at most 107 bytes");
     }
@@ -170,7 +145,7 @@ absl::StatusOr<NbdUrl> parse_nbd_url(std::string_view text) {
     BLOBCACHE_RETURN_IF_ERROR(parse_host(authority, url));
   }
   BLOBCACHE_RETURN_IF_ERROR(parse_query(text, unix_socket, url));
-  std::optional<std::string> name = unescape(path);
+  std::optional<std::string> name = unescape_url(path);
   if (!name || name->size() > kMaxExportBytes) return bad("the export's name cannot be");
   url.export_name = *std::move(name);
   return url;

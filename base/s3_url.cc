@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "base/http_url.h"
 #include "base/status.h"
+#include "base/url_escape.h"
 
 namespace blobcache::base {
 

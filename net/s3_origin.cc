@@ -11,6 +11,7 @@
 #include "base/http_url.h"
 #include "base/s3_url.h"
 #include "base/status.h"
+#include "base/url_escape.h"
 #include "net/impl/s3_tree.h"
 #include "store/tree/origin.h"
 #include "store/tree/path.h"

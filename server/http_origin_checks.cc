@@ -11,6 +11,7 @@
 #include "base/http_url.h"
 #include "base/s3_url.h"
 #include "base/status.h"
+#include "base/url_escape.h"
 #include "server/config_keys.h"
 
 namespace blobcache::server {

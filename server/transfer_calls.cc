@@ -4,42 +4,10 @@
 
 #include <cstring>
 
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "base/status.h"
+#include "server/impl/progress_stream.h"
 
 namespace blobcache::server {
-namespace {
-
-constexpr absl::Duration kTellInterval = absl::Milliseconds(200);
-
-/// Passes on how far something is, a few times a second, until the caller has gone.
-template <typename Response>
-class Telling {
- public:
-  Telling(grpc::ServerContext& context, grpc::ServerWriter<Response>& writer)
-      : context_(context), writer_(writer) {}
-
-  bool tell(uint64_t done, uint64_t total) {
-    if (gone_ || context_.IsCancelled()) return false;
-    const absl::Time now = absl::Now();
-    if (now < next_) return true;
-    next_ = now + kTellInterval;
-    Response response;
-    response.mutable_progress()->set_done(done);
-    response.mutable_progress()->set_total(total);
-    gone_ = !writer_.Write(response);
-    return !gone_;
-  }
-
- private:
-  grpc::ServerContext& context_;
-  grpc::ServerWriter<Response>& writer_;
-  absl::Time next_ = absl::InfinitePast();
-  bool gone_ = false;
-};
-
-}  // namespace
 
 absl::Status serve_import(ImportRunner& imports, grpc::ServerContext& context,
                           const v1::ImportRequest& request,
@@ -54,8 +22,8 @@ absl::Status serve_import(ImportRunner& imports, grpc::ServerContext& context,
     }
     std::memcpy(key.bytes.data(), request.expected_digest().data(), key.bytes.size());
   }
-  Telling<v1::ImportResponse> telling(context, writer);
-  const auto tell = [&](uint64_t done, uint64_t total) { return telling.tell(done, total); };
+  ProgressStream<v1::ImportResponse> stream(context, writer);
+  const auto tell = [&](uint64_t done, uint64_t total) { return stream.tell(done, total); };
   BLOBCACHE_ASSIGN_OR_RETURN(const tree::CommittedBlob blob, imports.run(wish, tell));
   v1::ImportResponse last;
   last.mutable_blob()->set_digest(blob.key.bytes.data(), blob.key.bytes.size());
@@ -70,8 +38,8 @@ absl::Status serve_warm(WarmRunner& warmer, grpc::ServerContext& context,
                         grpc::ServerWriter<v1::WarmResponse>& writer) {
   const WarmWish wish{request.path(), request.offset(), request.length()};
   if (!request.wait()) return warmer.begin(wish);
-  Telling<v1::WarmResponse> telling(context, writer);
-  const auto tell = [&](uint64_t done, uint64_t total) { return telling.tell(done, total); };
+  ProgressStream<v1::WarmResponse> stream(context, writer);
+  const auto tell = [&](uint64_t done, uint64_t total) { return stream.tell(done, total); };
   BLOBCACHE_ASSIGN_OR_RETURN(const Warmed warmed, warmer.run(wish, tell));
   v1::WarmResponse last;
   last.mutable_warmed()->set_length(warmed.length);

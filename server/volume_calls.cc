@@ -5,15 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/status.h"
+#include "server/impl/progress_stream.h"
 
 namespace blobcache::server {
 namespace {
-
-/// Progress is told no more often than this.
-constexpr absl::Duration kProgressInterval = absl::Milliseconds(200);
 
 /// Who administers may make and replace anything; what he makes belongs to the daemon's user.
 tree::Creator administrator() { return {::geteuid(), ::getegid(), tree::MayReplace::kAll}; }
@@ -30,30 +27,19 @@ void fill(const tree::VolumeInfo& volume, v1::Volume& out) {
   out.set_id(volume.incarnation.bytes.data(), volume.incarnation.bytes.size());
 }
 
-/// Passes on how far a commit or a copy is, until the caller has gone.
+/// Passes on how far a commit or a copy is.
 template <typename Response>
-class ProgressStream final : public tree::CommitWatcher {
+class ToldCommit final : public tree::CommitWatcher {
  public:
-  ProgressStream(grpc::ServerContext& context, grpc::ServerWriter<Response>& writer)
-      : context_(context), writer_(writer) {}
+  ToldCommit(grpc::ServerContext& context, grpc::ServerWriter<Response>& writer)
+      : stream_(context, writer) {}
 
   bool on_progress(uint64_t done_bytes, uint64_t total_bytes) override {
-    if (gone_ || context_.IsCancelled()) return false;
-    const absl::Time now = absl::Now();
-    if (now < next_) return true;
-    next_ = now + kProgressInterval;
-    Response response;
-    response.mutable_progress()->set_done(done_bytes);
-    response.mutable_progress()->set_total(total_bytes);
-    gone_ = !writer_.Write(response);
-    return !gone_;
+    return stream_.tell(done_bytes, total_bytes);
   }
 
  private:
-  grpc::ServerContext& context_;
-  grpc::ServerWriter<Response>& writer_;
-  absl::Time next_ = absl::InfinitePast();
-  bool gone_ = false;
+  ProgressStream<Response> stream_;
 };
 
 }  // namespace
@@ -93,7 +79,7 @@ absl::Status serve_resize(tree::Volumes& volumes, blockdev::UblkDevices& ublk,
 absl::Status serve_commit(tree::Volumes& volumes, grpc::ServerContext& context,
                           const v1::CommitVolumeRequest& request,
                           grpc::ServerWriter<v1::CommitVolumeResponse>& writer) {
-  ProgressStream<v1::CommitVolumeResponse> stream(context, writer);
+  ToldCommit<v1::CommitVolumeResponse> stream(context, writer);
   BLOBCACHE_ASSIGN_OR_RETURN(
       const tree::CommittedBlob blob,
       volumes.commit(request.name(), request.bind(), administrator(), stream));
@@ -108,7 +94,7 @@ absl::Status serve_commit(tree::Volumes& volumes, grpc::ServerContext& context,
 absl::Status serve_copy(tree::Volumes& volumes, grpc::ServerContext& context,
                         const v1::CopyVolumeRequest& request,
                         grpc::ServerWriter<v1::CopyVolumeResponse>& writer) {
-  ProgressStream<v1::CopyVolumeResponse> stream(context, writer);
+  ToldCommit<v1::CopyVolumeResponse> stream(context, writer);
   BLOBCACHE_ASSIGN_OR_RETURN(const tree::VolumeInfo volume,
                              volumes.copy(request.name(), request.new_name(), request.snapshot(),
                                           administrator(), stream));

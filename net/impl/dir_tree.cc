@@ -7,34 +7,11 @@
 
 #include "absl/time/clock.h"
 #include "base/status.h"
+#include "base/url_escape.h"
 #include "store/tree/path.h"
 
 namespace blobcache::net {
 namespace {
-
-page::ObjectKey key_of_one_use() {
-  page::ObjectKey key;
-  const page::Incarnation first = page::Incarnation::random();
-  const page::Incarnation second = page::Incarnation::random();
-  std::copy(first.bytes.begin(), first.bytes.end(), key.bytes.begin());
-  std::copy(second.bytes.begin(), second.bytes.end(), key.bytes.begin() + first.bytes.size());
-  return key;
-}
-
-/// As RFC 3986 has it of a path: what is not unreserved is "%XX".
-std::string encoded(std::string_view path) {
-  constexpr std::string_view kPlain =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
-  std::string url;
-  for (const char c : path) {
-    if (kPlain.find(c) != std::string_view::npos) {
-      url += c;
-    } else {
-      url += fmt::format("%{:02X}", static_cast<unsigned char>(c));
-    }
-  }
-  return url;
-}
 
 absl::Status stopped_call() { return absl::CancelledError("the daemon ends"); }
 
@@ -129,7 +106,7 @@ std::string DirTree::url_of(std::string_view path) {
   std::string whole = options_.path;
   while (whole.size() > 1 && whole.back() == '/') whole.pop_back();
   if (!path.empty() && whole != "/") whole += '/';
-  return "file://" + encoded(whole + std::string(path));
+  return "file://" + base::escape_url(whole + std::string(path), true);
 }
 
 absl::StatusOr<tree::OriginEntry> DirTree::look_up(std::string_view path) {
@@ -158,7 +135,8 @@ absl::StatusOr<tree::OriginFile> DirTree::open(std::string_view path) {
       });
   if (!opened.ok()) return opened.status();
   const bool lasting = opened->lasting;
-  const page::ObjectKey key = lasting ? shared_->files.key(name, opened->stamp) : key_of_one_use();
+  const page::ObjectKey key =
+      lasting ? shared_->files.key(name, opened->stamp) : page::ObjectKey::random();
   // Closed by one of the threads, if it is not needed after all.
   auto session = std::make_shared<DirSession>(name, *std::move(opened), key,
                                               shared_->files.system(), reads_, vitals_);

@@ -94,8 +94,13 @@ tree::OriginEntry HttpFiles::entry(std::string_view path, const HttpFound& found
   return entry;
 }
 
-tree::OriginFile HttpFiles::open(std::string_view path, std::string url_path,
-                                 const HttpVersion& version) {
+absl::StatusOr<tree::OriginFile> HttpFiles::open(std::string_view path, std::string url_path,
+                                                 const HttpFound& found) {
+  if (found.is_folder) {
+    return absl::FailedPreconditionError(
+        fmt::format("{}: a directory", path.empty() ? "the origin" : tree::printable(path)));
+  }
+  const HttpVersion& version = found.version;
   const auto make = [&](const page::ObjectKey& key) {
     const auto target = std::make_shared<HttpTarget>();
     target->path = std::move(url_path);
@@ -114,7 +119,7 @@ tree::OriginFile HttpFiles::open(std::string_view path, std::string url_path,
     const auto at = open_.find(path);
     if (at != open_.end()) source = at->second.lock();
     if (!source || source->is_over() || !(source->version() == version)) {
-      source = make(random_version_key());
+      source = make(page::ObjectKey::random());
       open_[std::string(path)] = source;
     }
   }

@@ -45,9 +45,9 @@ class HttpFiles {
   [[nodiscard]] absl::StatusOr<HttpFound> remember(std::string_view path,
                                                    absl::StatusOr<HttpFound> found);
   [[nodiscard]] tree::OriginEntry entry(std::string_view path, const HttpFound& found) const;
-  /// `url_path` is `path` as a request has it.
-  [[nodiscard]] tree::OriginFile open(std::string_view path, std::string url_path,
-                                      const HttpVersion& version);
+  /// What was found at `path`, which is `url_path` in a request. FAILED_PRECONDITION for a folder.
+  [[nodiscard]] absl::StatusOr<tree::OriginFile> open(std::string_view path, std::string url_path,
+                                                      const HttpFound& found);
 
  private:
   using Seen = std::list<std::pair<std::string, HttpFound>>;

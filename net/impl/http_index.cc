@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "base/http_url.h"
 #include "base/status.h"
+#include "base/url_escape.h"
 #include "store/tree/path.h"
 
 namespace blobcache::net {

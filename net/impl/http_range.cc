@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "base/http_url.h"
 #include "base/status.h"
+#include "base/url_escape.h"
 
 namespace blobcache::net {
 

@@ -12,6 +12,7 @@
 
 #include "absl/time/clock.h"
 #include "base/status.h"
+#include "base/url_escape.h"
 #include "net/impl/http_auth.h"
 #include "net/impl/http_index.h"
 #include "net/impl/http_judge.h"
@@ -127,11 +128,7 @@ absl::StatusOr<tree::OriginEntry> HttpTree::look_up(std::string_view path) {
 
 absl::StatusOr<tree::OriginFile> HttpTree::open(std::string_view path) {
   BLOBCACHE_ASSIGN_OR_RETURN(const HttpFound found, find(path));
-  if (found.is_folder) {
-    return absl::FailedPreconditionError(
-        fmt::format("{}: a directory", path.empty() ? "the origin" : tree::printable(path)));
-  }
-  return files_.open(path, url_path(path), found.version);
+  return files_.open(path, url_path(path), found);
 }
 
 absl::StatusOr<std::vector<tree::OriginEntry>> HttpTree::list(std::string_view path) {

@@ -71,13 +71,4 @@ page::ObjectKey HttpVersion::lasting_key(std::string_view place, std::string_vie
   return hash.finish();
 }
 
-page::ObjectKey random_version_key() {
-  page::ObjectKey key;
-  const page::Incarnation first = page::Incarnation::random();
-  const page::Incarnation second = page::Incarnation::random();
-  std::copy(first.bytes.begin(), first.bytes.end(), key.bytes.begin());
-  std::copy(second.bytes.begin(), second.bytes.end(), key.bytes.begin() + first.bytes.size());
-  return key;
-}
-
 }  // namespace blobcache::net

@@ -39,7 +39,4 @@ struct HttpVersion {
   [[nodiscard]] page::ObjectKey lasting_key(std::string_view place, std::string_view path) const;
 };
 
-/// 256 random bits.
-[[nodiscard]] page::ObjectKey random_version_key();
-
 }  // namespace blobcache::net

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -29,15 +28,6 @@
 namespace blobcache::net {
 
 namespace {
-
-page::ObjectKey random_key() {
-  page::ObjectKey key;
-  const page::Incarnation first = page::Incarnation::random();
-  const page::Incarnation second = page::Incarnation::random();
-  std::copy(first.bytes.begin(), first.bytes.end(), key.bytes.begin());
-  std::copy(second.bytes.begin(), second.bytes.end(), key.bytes.begin() + first.bytes.size());
-  return key;
-}
 
 std::string last_component(const std::string& export_name) {
   return export_name.substr(export_name.rfind('/') + 1);
@@ -297,7 +287,7 @@ absl::StatusOr<std::shared_ptr<NbdSession>> NbdTree::open_session(const std::str
     return info.status();
   }
   const page::ObjectKey key =
-      options_.immutable ? lasting_key(export_name, info->size_bytes) : random_key();
+      options_.immutable ? lasting_key(export_name, info->size_bytes) : page::ObjectKey::random();
   return std::make_shared<NbdSession>(loop_, wire, vitals_, *info, key);
 }
 

@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "base/http_url.h"
 #include "base/status.h"
+#include "base/url_escape.h"
 #include "net/impl/http_index.h"
 
 namespace blobcache::net {

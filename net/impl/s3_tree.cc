@@ -11,6 +11,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "base/status.h"
+#include "base/url_escape.h"
 #include "net/impl/s3_credentials.h"
 #include "store/tree/path.h"
 
@@ -145,11 +146,7 @@ absl::StatusOr<tree::OriginEntry> S3Tree::look_up(std::string_view path) {
 
 absl::StatusOr<tree::OriginFile> S3Tree::open(std::string_view path) {
   BLOBCACHE_ASSIGN_OR_RETURN(const HttpFound found, find(path));
-  if (found.is_folder) {
-    return absl::FailedPreconditionError(
-        fmt::format("{}: a directory", path.empty() ? "the origin" : tree::printable(path)));
-  }
-  return files_.open(path, url_path(path), found.version);
+  return files_.open(path, url_path(path), found);
 }
 
 absl::StatusOr<std::vector<tree::OriginEntry>> S3Tree::list(std::string_view path) {

@@ -22,6 +22,10 @@ struct ObjectKey {
 
   /// 64 lower-case hex digits.
   [[nodiscard]] std::string hex() const;
+
+  /// Of what has no key of its own, and is not found again. From the kernel's random source.
+  /// Thread-safe.
+  [[nodiscard]] static ObjectKey random();
 };
 
 /// Which life of a key or name this is: a random 128-bit id made anew whenever the object is

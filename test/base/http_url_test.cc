@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "base/s3_url.h"
+#include "base/url_escape.h"
 
 namespace blobcache::base {
 namespace {
